@@ -1,0 +1,122 @@
+"""Opening a dump: any format in, physical memory and notes out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from drgn import Program
+
+from mftriage.dump.capsule import Sidecar, read_sidecar
+from mftriage.dump.header import Header, Note, read_header
+from mftriage.dump.locate import Located, locate
+from mftriage.dump.memory import (
+    ElfMemory,
+    KdumpMemory,
+    PhysicalMemory,
+    RecordingMemory,
+    platform_of,
+)
+from mftriage.dump.unpack import Progress, unpack
+from mftriage.dump.vmcoreinfo import VmcoreInfo
+from mftriage.errors import DumpError
+
+__all__ = ["Dump", "open_dump"]
+
+# A plug-in of the host's drgn could change what a dump says, and looking for them takes 70 ms.
+os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
+
+
+def _quiet(label: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass
+class Dump:
+    """An open dump.
+
+    ``log_beside`` is the text log that kdump saved next to it; ``sidecar`` is what a capsule
+    says of the dump that it was cut from (empty for any other dump).
+    """
+
+    path: Path
+    size_bytes: int
+    format: str
+    arch: str
+    complete: bool
+    page_size: int
+    vmcoreinfo: VmcoreInfo
+    notes: tuple[Note, ...]
+    memory: RecordingMemory
+    log_beside: Path | None
+    sidecar: Sidecar
+    _file: BinaryIO = field(repr=False)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def open_dump(path: Path, progress: Progress = _quiet) -> Dump:
+    """Open the dump at ``path`` (a file or a folder).
+
+    Raises ``DumpError`` with one clear sentence when there is nothing that could be read.
+    """
+    located = locate(path)
+    try:
+        file: BinaryIO = located.dump.open("rb")
+    except PermissionError as error:
+        raise DumpError(f"no permission to read {str(located.dump)!r}", "try again with sudo") from error
+    except OSError as error:
+        raise DumpError(f"can't open {str(located.dump)!r}: {error.strerror}", "check the path") from error
+    try:
+        return _opened(located, file, progress)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
+    size = os.fstat(file.fileno()).st_size
+    unpacked = unpack(file, progress)
+    fd = unpacked.file.fileno()
+    header = read_header(fd)
+    arch = header.arch or header.vmcoreinfo.arch
+    if arch is None:
+        raise DumpError(
+            "the dump does not say which architecture it is of (no machine name, no VMCOREINFO)",
+            "take the dump again with VMCOREINFO (QEMU: -device vmcoreinfo, with the qemu_fw_cfg module in the guest)",
+        )
+    # A dump without VMCOREINFO still has registers and memory; 4 KiB is every x86_64 page.
+    page_size = header.vmcoreinfo.page_size or 4096
+    sidecar = read_sidecar(header.notes)
+    return Dump(
+        path=located.dump,
+        size_bytes=size,
+        format="+".join([("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]),
+        arch=arch,
+        complete=unpacked.whole and os.fstat(fd).st_size >= header.expected_size,
+        page_size=page_size,
+        vmcoreinfo=header.vmcoreinfo,
+        notes=header.notes,
+        memory=RecordingMemory(_memory(fd, header, arch), page_size),
+        log_beside=located.log,
+        sidecar=sidecar,
+        _file=unpacked.file,
+    )
+
+
+def _memory(fd: int, header: Header, arch: str) -> PhysicalMemory:
+    if header.container == "elf":
+        return ElfMemory(fd, header.segments)
+    program = Program(platform_of(arch))
+    try:
+        program.set_core_dump(fd)
+    except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
+        raise DumpError(
+            f"libkdumpfile can't open this dump: {error}",
+            "copy the dump again, or filter it anew with makedumpfile",
+        ) from error
+    return KdumpMemory(program)

@@ -1,0 +1,197 @@
+"""What a dump's first bytes say: its format, its architecture, its notes, and how long it should be.
+
+ELF cores: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, virsh dump.
+kdump-compressed: makedumpfile's diskdump_mod.h (struct disk_dump_header, struct kdump_sub_header),
+which QEMU writes too (dump/dump.c), leaving utsname empty.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from mftriage.dump.vmcoreinfo import VmcoreInfo
+from mftriage.errors import DumpError
+
+Container = Literal["elf", "kdump"]
+
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_ELF_MACHINES = {62: "x86_64", 183: "arm64"}  # EM_X86_64, EM_AARCH64
+_PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
+_MAX_NOTES = 64 << 20
+_KDUMP_SIGNATURE = b"KDUMP   "
+
+
+class Note(NamedTuple):
+    """One ELF note."""
+
+    name: str
+    type: int
+    desc: bytes
+
+
+class Segment(NamedTuple):
+    """A run of physical memory in the file: all in bytes."""
+
+    physical_address: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """A dump as its header describes it.
+
+    ``expected_size`` is the least number of bytes that a whole file would have; ``segments``
+    are an ELF core's PT_LOADs.
+    """
+
+    container: Container
+    arch: str | None
+    notes: tuple[Note, ...]
+    vmcoreinfo: VmcoreInfo
+    expected_size: int
+    segments: tuple[Segment, ...] = field(default=(), repr=False)
+
+
+def read_header(fd: int) -> Header:
+    """Read the header of the dump open at ``fd``.  Raises ``DumpError`` for what is no dump."""
+    magic = os.pread(fd, 16, 0)
+    if not magic:
+        raise DumpError("the file is empty", "copy the dump again: nothing of it arrived here")
+    if magic.startswith(b"\x7fELF"):
+        return _elf(fd, magic)
+    if magic.startswith(_KDUMP_SIGNATURE):
+        return _kdump(fd)
+    raise DumpError(
+        "this is not a crash dump (neither an ELF core nor kdump-compressed)",
+        "name a vmcore, or the folder that kdump wrote it to",
+    )
+
+
+def parse_notes(data: bytes) -> tuple[Note, ...]:
+    """The notes in ``data``, as far as they are whole (ELF gABI, "Note Section"; 4-byte aligned)."""
+    notes = []
+    at = 0
+    while at + 12 <= len(data):
+        name_size, desc_size, note_type = struct.unpack_from("<III", data, at)
+        desc_at = at + 12 + (name_size + 3 & ~3)
+        if desc_at + desc_size > len(data):
+            break
+        name = data[at + 12 : at + 12 + name_size].split(b"\0", 1)[0].decode("ascii", "replace")
+        notes.append(Note(name, note_type, data[desc_at : desc_at + desc_size]))
+        at = desc_at + (desc_size + 3 & ~3)
+    return tuple(notes)
+
+
+def _vmcoreinfo(notes: tuple[Note, ...]) -> VmcoreInfo:
+    return VmcoreInfo(next((n.desc for n in notes if n.name == "VMCOREINFO"), b""))
+
+
+def _elf(fd: int, magic: bytes) -> Header:
+    if magic[4:6] != b"\x02\x01":
+        raise DumpError(
+            "this is a 32-bit or big-endian ELF file",
+            "mftriage reads dumps of x86_64 and arm64 machines only",
+        )
+    header = os.pread(fd, 64, 0)
+    if len(header) < 64:
+        raise DumpError("the dump is cut short within its ELF header", "copy the dump again")
+    elf_type, machine = struct.unpack_from("<HH", header, 16)
+    phoff, shoff = struct.unpack_from("<QQ", header, 32)
+    phentsize, phnum = struct.unpack_from("<HH", header, 54)
+    if elf_type != 4:  # ET_CORE
+        raise DumpError(
+            "this is an ELF file but no core",
+            "name the vmcore; a vmlinux goes behind -s",
+        )
+    if machine not in _ELF_MACHINES:
+        raise DumpError(
+            f"this dump is of an architecture that mftriage does not know (ELF machine {machine})",
+            "mftriage reads dumps of x86_64 and arm64 machines",
+        )
+    if phnum == _PN_XNUM:  # the real number stands in section 0's sh_info
+        section = os.pread(fd, 64, shoff)
+        phnum = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
+    table = os.pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
+    segments, notes, expected = [], b"", phoff + phnum * phentsize
+    for at in range(0, len(table) - 55, max(phentsize, 56)):
+        kind, _, offset, _, paddr, size, _ = struct.unpack_from("<IIQQQQQ", table, at)
+        expected = max(expected, offset + size)
+        if kind == _PT_LOAD and size:
+            segments.append(Segment(paddr, offset, size))
+        elif kind == _PT_NOTE:
+            notes += os.pread(fd, min(size, _MAX_NOTES), offset)
+    parsed = parse_notes(notes)
+    return Header(
+        container="elf",
+        arch=_ELF_MACHINES[machine],
+        notes=parsed,
+        vmcoreinfo=_vmcoreinfo(parsed),
+        expected_size=expected,
+        segments=tuple(sorted(segments)),
+    )
+
+
+def _kdump(fd: int) -> Header:
+    main = os.pread(fd, 464, 0)
+    # signature 8, header_version 4, utsname 6*65 (machine is the fifth), padding 6, timeval 16,
+    # status, block_size, sub_hdr_size, bitmap_blocks, max_mapnr (all 4 bytes)
+    if len(main) < 464:
+        raise DumpError("the dump is cut short within its header", "copy the dump again")
+    version = struct.unpack_from("<i", main, 8)[0]
+    machine = main[12 + 4 * 65 : 12 + 5 * 65].split(b"\0", 1)[0].decode("ascii", "replace")
+    _, block_size, sub_blocks, bitmap_blocks, max_mapnr = struct.unpack_from("<iiiiI", main, 424)
+    if not 512 <= block_size <= 1 << 20:
+        raise DumpError("the dump's header is damaged (block size)", "copy the dump again")
+    sub = os.pread(fd, 104, block_size)
+    notes: tuple[Note, ...] = ()
+    vmcoreinfo = VmcoreInfo(b"")
+    if version >= 3 and len(sub) >= 48:
+        offset, size = struct.unpack_from("<QQ", sub, 32)
+        if offset:
+            vmcoreinfo = VmcoreInfo(os.pread(fd, min(size, _MAX_NOTES), offset))
+    if version >= 4 and len(sub) >= 64:
+        offset, size = struct.unpack_from("<QQ", sub, 48)
+        if offset:
+            notes = parse_notes(os.pread(fd, min(size, _MAX_NOTES), offset))
+    if not vmcoreinfo.values:
+        vmcoreinfo = _vmcoreinfo(notes)
+    if version >= 6 and len(sub) >= 104:
+        max_mapnr = struct.unpack_from("<Q", sub, 96)[0]
+    if machine and machine not in _MACHINES:
+        raise DumpError(
+            f"this dump is of an architecture that mftriage does not know ({machine!r})",
+            "mftriage reads dumps of x86_64 and arm64 machines",
+        )
+    return Header(
+        container="kdump",
+        arch=_MACHINES.get(machine) or vmcoreinfo.arch,
+        notes=notes,
+        vmcoreinfo=vmcoreinfo,
+        expected_size=_kdump_size(fd, block_size, 1 + sub_blocks, bitmap_blocks, max_mapnr),
+    )
+
+
+def _kdump_size(fd: int, block: int, first: int, bitmap_blocks: int, max_mapnr: int) -> int:
+    """The end of the furthest page in a kdump-compressed file, by its page descriptors."""
+    size = bitmap_blocks * block
+    at = first * block
+    descriptors = at + size
+    file_size = os.fstat(fd).st_size
+    if file_size <= descriptors:
+        return descriptors + 1
+    needed = (max_mapnr + 7) // 8
+    if 2 * needed <= size:  # the second bitmap is that of the pages which are in the dump
+        at, size = at + size // 2, size // 2
+    pages = 0
+    for chunk in range(at, at + size, 1 << 20):
+        data = os.pread(fd, min(1 << 20, at + size - chunk), chunk)
+        pages += int.from_bytes(data, "little").bit_count()
+    # struct page_desc {off_t offset; u32 size; u32 flags; u64 page_flags}; pages are written in
+    # order but for the one zero page that all share, so the last few descriptors suffice.
+    tail = os.pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
+    ends = [offset + length for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])]
+    return max([descriptors + 24 * pages, *ends])

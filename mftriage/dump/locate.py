@@ -1,0 +1,63 @@
+"""From what the user typed to the file to open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mftriage.errors import DumpError
+
+# kdump-tools and kexec-tools, kdump-utils (Fedora, RHEL, SUSE), Ubuntu's dump.DATE
+_NAMES = ("vmcore", "vmcore.flat", "dump.*", "vmcore.*", "*.vmcore", "*.kdump")
+_LOGS = ("vmcore-dmesg.txt", "dmesg.txt", "dmesg.*", "vmcore-dmesg-incomplete.txt", "README.txt")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A dump, and the log that kdump saved beside it, if any."""
+
+    dump: Path
+    log: Path | None
+
+
+def locate(path: Path) -> Located:
+    """The dump at ``path``: a file, or a folder such as /var/crash/DATE/.
+
+    Raises ``DumpError`` when there is none, or it can't be opened.
+    """
+    try:
+        if path.is_dir():
+            return Located(_in_folder(path), _log_beside(path))
+        if not path.exists():
+            raise DumpError(f"there is no file {str(path)!r}", "check the path")
+        if not path.is_file():
+            raise DumpError(
+                f"{str(path)!r} is neither a file nor a folder",
+                "name a vmcore, or the folder that kdump wrote it to",
+            )
+    except PermissionError as error:
+        raise DumpError(f"no permission to look at {str(path)!r}", "try again with sudo") from error
+    return Located(path, _log_beside(path.parent) if path.name.startswith("vmcore") else None)
+
+
+def _in_folder(folder: Path) -> Path:
+    for pattern in _NAMES:
+        found = sorted(
+            p for p in folder.glob(pattern)
+            if p.is_file() and p not in _logs(folder) and p.suffix not in {".json", ".txt", ".html", ".md"}
+        )
+        if found:
+            return found[0]
+    below = sorted(p.parent.name for p in folder.glob("*/vmcore*"))
+    raise DumpError(
+        f"there is no vmcore in the folder {str(folder)!r}",
+        f"try {str(folder / below[-1])!r}" if below else "name the folder that kdump wrote to, such as /var/crash/DATE",
+    )
+
+
+def _logs(folder: Path) -> list[Path]:
+    return [p for name in _LOGS for p in sorted(folder.glob(name)) if p.is_file()]
+
+
+def _log_beside(folder: Path) -> Path | None:
+    return next(iter(_logs(folder)), None)

@@ -1,0 +1,118 @@
+"""Physical memory out of a dump, and the record of which pages were read.
+
+That record is the evidence capsule: see ``mftriage.dump.capsule``.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from drgn import Architecture, FaultError, Platform, Program
+
+from mftriage.dump.header import Segment
+
+
+_PLATFORMS = {"x86_64": Architecture.X86_64, "arm64": Architecture.AARCH64}
+
+
+def platform_of(arch: str) -> Platform:
+    """drgn's platform for an architecture name of the JSON contract."""
+    return Platform(_PLATFORMS[arch])
+
+
+class PhysicalMemory(Protocol):
+    """Where bytes at physical addresses come from."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes at ``address``.  Raises ``FaultError`` if any of them is not in the dump."""
+        ...
+
+
+class ElfMemory:
+    """The PT_LOADs of an ELF core, by physical address.
+
+    drgn reads these too; this reader costs less and treats a cut file as missing memory.
+    """
+
+    def __init__(self, fd: int, segments: tuple[Segment, ...]) -> None:
+        self._fd = fd
+        self._segments = segments
+        self._starts = [s.physical_address for s in segments]
+
+    def read(self, address: int, size: int) -> bytes:
+        """See ``PhysicalMemory``."""
+        pieces = []
+        while size > 0:
+            at = bisect_right(self._starts, address) - 1
+            if at < 0:
+                raise FaultError("not in the dump", address)
+            segment = self._segments[at]
+            offset = address - segment.physical_address
+            length = min(size, segment.size - offset)
+            data = os.pread(self._fd, length, segment.offset + offset) if length > 0 else b""
+            if not data or len(data) != length:
+                raise FaultError("not in the dump", address)
+            pieces.append(data)
+            address += length
+            size -= length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class KdumpMemory:
+    """A kdump-compressed dump, read by drgn's libkdumpfile."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def read(self, address: int, size: int) -> bytes:
+        """See ``PhysicalMemory``."""
+        return self._program.read(address, size, True)
+
+
+class RecordingMemory:
+    """Another memory, with the page frames that were read from it remembered."""
+
+    def __init__(self, source: PhysicalMemory, page_size: int) -> None:
+        self._source = source
+        self._shift = page_size.bit_length() - 1
+        self._recording = True
+        self.pfns: set[int] = set()
+
+    def segment(self, address: int, size: int, _offset: int, _physical: bool) -> bytes:
+        """The reader that ``Program.add_memory_segment`` wants."""
+        data = self._source.read(address, size)
+        if self._recording:
+            first, last = address >> self._shift, (address + size - 1) >> self._shift
+            if first == last:
+                self.pfns.add(first)
+            else:
+                self.pfns.update(range(first, last + 1))
+        return data
+
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes at the physical ``address``, recorded like any other read."""
+        return self.segment(address, size, 0, True)
+
+    def holds(self, pfn: int) -> bool:
+        """Whether the page's content is in the dump; the look itself is not recorded."""
+        try:
+            return bool(self._source.read(pfn << self._shift, 1 << self._shift))
+        except FaultError:
+            return False
+
+    def page(self, pfn: int) -> bytes:
+        """A whole page's content, not recorded.  Raises ``FaultError`` if it is not in the dump."""
+        return self._source.read(pfn << self._shift, 1 << self._shift)
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Reads within leave no trace: for scans, whose misses prove nothing."""
+        before, self._recording = self._recording, False
+        try:
+            yield
+        finally:
+            self._recording = before

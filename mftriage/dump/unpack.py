@@ -1,0 +1,136 @@
+"""Dumps that come wrapped: .gz, .xz, .zst, and makedumpfile's flattened format.
+
+A dump is read at random, so a wrapped one is laid out in a temporary file first (holes stay
+holes).  The temporary file has no name and goes away with its descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
+
+from mftriage.errors import DumpError
+
+_CHUNK = 1 << 20
+_FLATTENED = b"makedumpfile\0\0\0\0"
+_MAGICS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zst"))
+_MAX_LAYERS = 4
+
+Progress = Callable[[str, int, int], None]
+
+
+class Unpacked:
+    """An open dump: its file, the names of the layers taken off, and whether all of it was there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.layers: list[str] = []
+        self.whole = True
+
+
+def unpack(file: BinaryIO, progress: Progress) -> Unpacked:
+    """Take compression and flattening off ``file`` until a plain dump is left.
+
+    ``progress`` is called with a label, bytes read and bytes in all.  What can be read of a cut
+    file is kept (``whole`` is then false).  Raises ``DumpError`` when the temporary file can't be written.
+    """
+    result = Unpacked(file)
+    for _ in range(_MAX_LAYERS):
+        magic = os.pread(result.file.fileno(), 16, 0)
+        kind = next((name for prefix, name in _MAGICS if magic.startswith(prefix)), None)
+        if kind:
+            _into_temporary(result, kind, _decompressed(result, kind, progress))
+        elif magic == _FLATTENED:
+            _into_temporary(result, "flattened", _unflattened(result, progress))
+        else:
+            break
+    return result
+
+
+def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, bytes]]) -> None:
+    target = cast(BinaryIO, tempfile.TemporaryFile(prefix="mftriage-"))  # noqa: SIM115
+    end = 0
+    try:
+        for offset, data in pieces:
+            end = max(end, offset + len(data))
+            if data.count(0) != len(data):  # a hole reads as zeros
+                os.pwrite(target.fileno(), data, offset)
+        os.ftruncate(target.fileno(), end)
+    except (OSError, OverflowError) as error:
+        target.close()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DumpError(
+                f"no space left in {tempfile.gettempdir()} to unpack the dump",
+                "set TMPDIR to a folder with room for the whole dump",
+            ) from error
+        raise DumpError(f"can't unpack the dump: {error}", "copy the dump again") from error
+    result.file.close()
+    result.file = target
+    result.layers.append(layer)
+
+
+def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[tuple[int, bytes]]:
+    source = result.file
+    total = os.fstat(source.fileno()).st_size
+    source.seek(0)
+    at = 0
+    try:
+        with _opened(source, kind) as stream:
+            while data := stream.read(_CHUNK):
+                yield at, data
+                at += len(data)
+                progress("unpacking", source.tell(), total)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        result.whole = False  # gzip and zstandard report damaged data as an OSError without errno
+    except (EOFError, ValueError) as _cut:
+        result.whole = False
+    except Exception as error:
+        # lzma.LZMAError, zlib.error and zstandard.ZstdError share no base class but Exception.
+        if type(error).__name__ not in {"LZMAError", "error", "ZstdError"}:
+            raise
+        result.whole = False
+
+
+def _opened(source: BinaryIO, kind: str) -> BinaryIO:
+    if kind == "gz":
+        import gzip
+
+        return cast(BinaryIO, gzip.GzipFile(fileobj=source))
+    if kind == "xz":
+        import lzma
+
+        return cast(BinaryIO, lzma.LZMAFile(source))
+    import zstandard
+
+    # --long=31 is what people use for dumps
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    return cast(BinaryIO, decompressor.stream_reader(source, read_across_frames=True, closefd=False))
+
+
+def _unflattened(result: Unpacked, progress: Progress) -> Iterator[tuple[int, bytes]]:
+    """makedumpfile.h: a 4096-byte header, then big-endian {int64 offset, int64 size}, data; -1, -1 ends."""
+    source = result.file
+    total = os.fstat(source.fileno()).st_size
+    at = 4096
+    while True:
+        header = os.pread(source.fileno(), 16, at)
+        if len(header) < 16:
+            break
+        offset, size = struct.unpack(">qq", header)
+        if offset == -1:
+            return
+        if offset < 0 or size < 0 or at + 16 + size > total:
+            break
+        at += 16
+        for done in range(0, size, _CHUNK):
+            data = os.pread(source.fileno(), min(_CHUNK, size - done), at + done)
+            yield offset + done, data
+        at += size
+        progress("unpacking", at, total)
+    result.whole = False

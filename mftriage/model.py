@@ -1,0 +1,353 @@
+"""The vocabulary of a triage: frozen dataclasses that renderers, sinks and the fleet know.
+
+Units and spellings hold for every type here:
+
+* times named ``time`` are seconds since boot, as the kernel log has them;
+* ``*_time`` fields in UTC are ISO 8601 strings ending in ``Z``;
+* pfns, addresses and registers are lower-case hex strings (``"0x40720"``), because JSON
+  numbers lose bits above 2**53;
+* sizes are bytes; ``None`` means "not known", and ``not_checked`` says why.
+
+Strings that came out of a dump have lost their control characters (see ``mftriage.text``)
+but are otherwise untrusted: every renderer escapes for its own format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+Symbols = Literal["dwarf", "btf", "vmcoreinfo", "log-only"]
+VerdictKind = Literal[
+    "unrecoverable-panic",
+    "fatal-hardware-error",
+    "delayed-crash",
+    "possible-delayed-crash",
+    "unrelated",
+    "hardware-not-memory",
+    "no-crash",
+    "inconclusive",
+]
+Confidence = Literal["certain", "high", "medium", "low"]
+OwnerKind = Literal[
+    "slab",
+    "page-table",
+    "kernel-stack",
+    "vmalloc",
+    "percpu",
+    "large-kmalloc",
+    "kernel-image",
+    "module",
+    "reserved",
+    "page-cache",
+    "anon",
+    "hugetlb",
+    "thp",
+    "free",
+    "offline",
+    "zero-page",
+    "unknown",
+]
+Action = Literal["ignored", "failed", "delayed", "recovered"]
+Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
+Medium = Literal["log", "memory"]
+
+
+def hexed(value: int | None) -> str | None:
+    """``value`` as the lower-case hex string of the JSON contract; ``None`` stays ``None``."""
+    return None if value is None else f"{value:#x}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """Which program made the triage."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpInfo:
+    """What was analysed, and which machine it came from.
+
+    ``format`` is the container ("kdump", "elf", "kdump-flattened", "capsule", "log"), with
+    the compression around it where there is one ("elf+xz").  ``complete`` is false when the
+    file is cut short, null when that can't be told.  ``taint`` holds the kernel's own letters.
+    """
+
+    path: str
+    size_bytes: int | None = None
+    format: str | None = None
+    arch: str | None = None
+    page_size: int | None = None
+    kernel_release: str | None = None
+    build_id: str | None = None
+    hostname: str | None = None
+    crash_time: str | None = None
+    uptime_seconds: float | None = None
+    taint: tuple[str, ...] | None = None
+    symbols: Symbols = "vmcoreinfo"
+    complete: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One row of evidence: the id of the rule that holds it (``mftriage explain RULE``), and the fact."""
+
+    rule: str
+    fact: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What killed the machine, how sure that is, and what speaks for and against it."""
+
+    kind: VerdictKind
+    confidence: Confidence
+    summary: str
+    evidence: tuple[Fact, ...] = ()
+    against: tuple[Fact, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A process or kernel thread: ``comm`` as the kernel has it (15 bytes at most), and its pid."""
+
+    comm: str | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame of a stack: function, offset in bytes into it, file:line (dwarf tier only)."""
+
+    function: str | None
+    offset: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panic:
+    """How the machine died; null in a triage of a machine that did not."""
+
+    message: str | None = None
+    time: float | None = None
+    task: Task | None = None
+    cpu: int | None = None
+    fault_address: str | None = None
+    trace: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFailure:
+    """One "Memory failure: 0xPFN" event, in the kernel's own words (mm/memory-failure.c, action_result)."""
+
+    time: float | None
+    pfn: str
+    physical_address: str | None = None
+    page_type: str | None = None
+    action: Action | None = None
+    panicked: bool = False
+    killed: tuple[Task, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlabObject:
+    """The slab object that the bad address lies in.
+
+    ``member`` is the member of ``type`` that the bad cache line covers ("d_name.name");
+    ``allocated`` is null when the freelist, which lies in the bad page itself, is not in the dump.
+    """
+
+    address: str
+    type: str | None = None
+    offset: str | None = None
+    member: str | None = None
+    allocated: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Who the page belongs to, as the dump proves it.
+
+    ``detail`` is one phrase for people ("slab cache dentry, 21 objects").  The other fields are
+    filled in for the kinds that have them.
+    """
+
+    kind: OwnerKind
+    detail: str | None = None
+    slab_cache: str | None = None
+    object_size: int | None = None
+    objects: int | None = None
+    object: SlabObject | None = None
+    symbol: str | None = None
+    section: str | None = None
+    module: str | None = None
+    task: Task | None = None
+    file: str | None = None
+    level: str | None = None
+    caller: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageInfo:
+    """A struct page, read from the dump.
+
+    ``flags`` are the names of ``enum pageflags`` without ``PG_``; ``page_type`` is the name of
+    the type that shares its word with the mapcount ("slab", "table", ...), null for an untyped page.
+    ``order`` is log2 of the compound page's size in pages, 0 for a single page.
+    """
+
+    pfn: str
+    physical_address: str
+    flags: tuple[str, ...] | None = None
+    page_type: str | None = None
+    hwpoison: bool | None = None
+    refcount: int | None = None
+    mapcount: int | None = None
+    order: int | None = None
+    compound: Literal["head", "tail"] | None = None
+    head_pfn: str | None = None
+    node: int | None = None
+    zone: str | None = None
+    content_in_dump: bool | None = None
+    owner: Owner | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonedPage:
+    """A page with PG_hwpoison set."""
+
+    pfn: str
+    owner_kind: OwnerKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Where in the memory the error lies, as the record has it (UEFI 2.10, table N.31)."""
+
+    node: int | None = None
+    card: int | None = None
+    module: int | None = None
+    rank: int | None = None
+    bank: int | None = None
+    bank_group: int | None = None
+    bank_address: int | None = None
+    device: int | None = None
+    row: int | None = None
+    column: int | None = None
+    bit_position: int | None = None
+    chip_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordDimm:
+    """What a record itself says of the DIMM."""
+
+    label: str | None = None
+    locator: str | None = None
+    handle: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MceRegisters:
+    """The machine-check bank's registers (struct mce; SDM vol. 3B, 17.3.2)."""
+
+    cpu: int | None = None
+    bank: int | None = None
+    status: str | None = None
+    addr: str | None = None
+    misc: str | None = None
+    mcgstatus: str | None = None
+    ip: str | None = None
+    synd: str | None = None
+    ipid: str | None = None
+    ppin: str | None = None
+    microcode: str | None = None
+    cpuid: str | None = None
+    socket: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareError:
+    """A record of the hardware or the firmware: its words, not ours.
+
+    ``medium`` says where it was read: the kernel log, or the kernel's memory.  ``injected`` is
+    null when nothing tells.  ``physical_address_mask`` covers the valid bits of the address.
+    """
+
+    source: str
+    medium: Medium
+    injected: bool | None = None
+    time: float | None = None
+    severity: Severity | None = None
+    error_type: str | None = None
+    is_memory: bool | None = None
+    physical_address: str | None = None
+    physical_address_mask: str | None = None
+    wall_time: str | None = None
+    location: Location | None = None
+    dimm: RecordDimm | None = None
+    mce: MceRegisters | None = None
+    raw: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimm:
+    """The DIMM to look at, and ``how`` it was found: a name is worth what its source is worth."""
+
+    label: str | None = None
+    locator: str | None = None
+    bank_locator: str | None = None
+    manufacturer: str | None = None
+    part_number: str | None = None
+    serial_number: str | None = None
+    size_bytes: int | None = None
+    how: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineEntry:
+    """One step from the first error to the crash; ``kind`` is error, failure, crash or note."""
+
+    time: float | None
+    kind: Literal["error", "failure", "crash", "note"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotChecked:
+    """What could not be answered, why, and the command or step that would answer it."""
+
+    what: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triage:
+    """The whole result.
+
+    ``page`` is the one that the verdict is about; without a crash, that of the worst
+    unrecovered failure, else of the last one.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool
+    dump: DumpInfo
+    verdict: Verdict
+    panic: Panic | None = None
+    memory_failures: tuple[MemoryFailure, ...] = ()
+    page: PageInfo | None = None
+    poisoned_pages: tuple[PoisonedPage, ...] = ()
+    num_poisoned_pages: int | None = None
+    panic_on_unrecoverable_memory_failure: int | None = None
+    hw_memory_failure: bool | None = None
+    hardware_errors: tuple[HardwareError, ...] = ()
+    dimm: Dimm | None = None
+    signature: str | None = None
+    actions: tuple[str, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()

@@ -1,0 +1,194 @@
+"""What names and types mean in a dump: three tiers, the best that can be had.
+
+``dwarf`` when the user names a vmlinux or asks for one to be found; ``btf`` (the default) out of
+the dump itself; ``vmcoreinfo`` where the dump has neither BTF nor kallsyms within reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import drgn
+from drgn import FindObjectFlags, Object, Program, Symbol, SymbolBinding, SymbolKind, Type, TypeKind
+
+from mftriage.dump import Dump
+from mftriage.dump.memory import platform_of
+from mftriage.symbols.btf import Btf
+from mftriage.symbols.globals import GLOBALS
+from mftriage.symbols.kallsyms import Kallsyms
+
+__all__ = ["Kernel", "Place", "open_kernel"]
+
+Tier = Literal["dwarf", "btf", "vmcoreinfo"]
+
+_PHYSICAL_BITS = 56  # beyond MAX_PHYSMEM_BITS of either architecture (52)
+_MAX_BTF = 64 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address in terms of the kernel image: ``name+offset``, offset in bytes."""
+
+    name: str
+    offset: int
+
+
+class Kernel:
+    """A dump that can be asked by name: what every question in ``mftriage.kernel`` takes.
+
+    ``program`` reads memory in every tier, and knows types in the dwarf and btf tiers.
+    ``tables`` are the spans of type and symbol tables, as (address, bytes).
+    """
+
+    def __init__(self, dump: Dump, program: Program) -> None:
+        self.dump = dump
+        self.program = program
+        self.tier: Tier = "vmcoreinfo"
+        self.why_not_better: str | None = None
+        self.tables: list[tuple[int, int]] = []
+        self._address: Callable[[str], int | None] = dump.vmcoreinfo.symbol
+        self._nearest: Callable[[int], Place | None] = lambda _: None
+
+    @property
+    def typed(self) -> bool:
+        """Whether types and symbols are known (tiers dwarf and btf)."""
+        return self.tier != "vmcoreinfo"
+
+    def address(self, name: str) -> int | None:
+        """The address of a symbol of the kernel image, or ``None``."""
+        try:
+            return self._address(name)
+        except (drgn.FaultError, LookupError, ValueError):
+            return None
+
+    def nearest(self, address: int) -> Place | None:
+        """The symbol of the kernel image that ``address`` lies in, or ``None``."""
+        try:
+            return self._nearest(address)
+        except (drgn.FaultError, LookupError, ValueError):
+            return None
+
+
+def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
+    """Give the dump's names and types a meaning.
+
+    ``vmlinux`` is a file or folder, or "auto" to look in the standard places and ask
+    debuginfod.  Raises ``SymbolsError`` when what the user named is not this kernel's.
+    """
+    program = Program(platform_of(dump.arch))
+    program.add_memory_segment(0, 1 << _PHYSICAL_BITS, dump.memory.segment, True)
+    kernel = Kernel(dump, program)
+    if not dump.vmcoreinfo.values:
+        kernel.why_not_better = "the dump has no VMCOREINFO"
+        return kernel
+    program.set_linux_kernel_custom(dump.vmcoreinfo.raw, False)
+    if vmlinux is not None:
+        _use_dwarf(kernel, vmlinux)
+        return kernel
+    try:
+        _use_btf(kernel)
+    except (LookupError, drgn.FaultError) as error:
+        kernel.why_not_better = str(error)
+        from mftriage.symbols.dwarf import find_quietly
+
+        if find_quietly(dump.vmcoreinfo):
+            _use_dwarf(kernel, "auto")
+    return kernel
+
+
+def _use_dwarf(kernel: Kernel, vmlinux: Path | str) -> None:
+    from mftriage.symbols.dwarf import load
+
+    program = kernel.program
+    load(program, kernel.dump.vmcoreinfo, vmlinux)
+
+    def nearest(address: int) -> Place | None:
+        symbol = program.symbol(address)
+        return Place(symbol.name, address - symbol.address)
+
+    kernel._address = lambda name: program.symbol(name).address
+    kernel._nearest = nearest
+    kernel.tier = "dwarf"
+
+
+def _use_btf(kernel: Kernel) -> None:
+    program = kernel.program
+    kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo)
+    start, stop = kallsyms.lookup("__start_BTF"), kallsyms.lookup("__stop_BTF")
+    if start is None or stop is None or not 0 < stop - start <= _MAX_BTF:
+        raise LookupError("the kernel was built without BTF (CONFIG_DEBUG_INFO_BTF)")
+    btf = Btf(program, program.read(start, stop - start))
+    kernel.tables = [(start, stop - start), *kallsyms.tables()]
+
+    def nearest(address: int) -> Place | None:
+        found = kallsyms.nearest(address)
+        return found and Place(found.name, address - found.address)
+
+    kernel._address = kallsyms.lookup
+    kernel._nearest = nearest
+    kernel.tier = "btf"
+    _register(kernel, btf, kallsyms)
+    # Without its range drgn does not know the kernel's own code, and a stack ends after one frame.
+    text, end = kallsyms.lookup("_stext"), kallsyms.lookup("_end")
+    if text is not None and end is not None:
+        module = program.main_module("kernel", create=True)
+        module.address_range = (text, end)
+
+
+def _register(kernel: Kernel, btf: Btf, kallsyms: Kallsyms) -> None:
+    types: dict[tuple[frozenset[TypeKind], str], Type | None] = {}
+    objects: dict[str, Object | None] = {}
+
+    def find_type(_: Program, kinds: frozenset[TypeKind], name: str, __: str | None) -> Type | None:
+        key = kinds, name
+        if key not in types:
+            types[key] = btf.find(kinds, name)
+        return types[key]
+
+    def find_object(
+        program: Program, name: str, flags: FindObjectFlags, _: str | None
+    ) -> Object | None:
+        if name not in objects:
+            objects[name] = _object(program, name, flags, btf, kernel)
+        return objects[name]
+
+    def find_symbol(
+        _: Program, name: str | None, address: int | None, one: bool
+    ) -> list[Symbol]:
+        try:
+            if name is not None:
+                found = kallsyms.lookup(name)
+                return [] if found is None else [_symbol(name, found)]
+            if address is not None:
+                nearest = kallsyms.nearest(address)
+                return [] if nearest is None else [_symbol(nearest.name, nearest.address, address)]
+        except (drgn.FaultError, LookupError, ValueError):
+            pass
+        return []
+
+    program = kernel.program
+    program.register_type_finder("mftriage-btf", find_type, enable_index=0)
+    program.register_object_finder("mftriage-btf", find_object, enable_index=0)
+    program.register_symbol_finder("mftriage-kallsyms", find_symbol, enable_index=0)
+
+
+def _symbol(name: str, start: int, address: int | None = None) -> Symbol:
+    # kallsyms has no sizes; one that covers the address asked for is all that drgn needs.
+    size = 1 if address is None else address - start + 1
+    return Symbol(name, start, size, SymbolBinding.GLOBAL, SymbolKind.UNKNOWN)
+
+
+def _object(
+    program: Program, name: str, flags: FindObjectFlags, btf: Btf, kernel: Kernel
+) -> Object | None:
+    if flags & FindObjectFlags.VARIABLE:
+        wanted = GLOBALS.get(name)
+        kind = program.type(wanted) if wanted else btf.variable(name)
+        if kind is not None and (address := kernel.address(name)) is not None:
+            return Object(program, kind, address=address)
+    if flags & FindObjectFlags.CONSTANT:
+        return btf.constant(name)
+    return None
