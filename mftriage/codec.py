@@ -17,9 +17,11 @@ from mftriage.model import SCHEMA_VERSION, Triage
 
 __all__ = ["from_json", "schema", "to_dict", "to_json"]
 
-_ANEW = "make it anew with `mftriage analyze DUMP -f json`"
+_ANEW = "make one with `mftriage analyze DUMP -f json`"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What json.dumps leaves as it is but a terminal obeys: C1 controls and the bidi marks.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def to_dict(triage: Triage) -> dict[str, Any]:
@@ -33,8 +35,12 @@ def to_dict(triage: Triage) -> dict[str, Any]:
 
 
 def to_json(triage: Triage) -> str:
-    """Return the triage as indented JSON that ends in a newline and is always valid UTF-8."""
-    return json.dumps(to_dict(triage), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return the triage as indented JSON that ends in a newline and is always valid UTF-8.
+
+    Control characters are escaped, so that it may be printed on a terminal.
+    """
+    text = json.dumps(to_dict(triage), indent=2, ensure_ascii=False, allow_nan=False)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def from_json(text: str) -> Triage:
@@ -56,7 +62,7 @@ def from_json(text: str) -> Triage:
         where = ".".join(str(step) for step in first["loc"]) or "the whole document"
         raise UsageError(
             f"This is not a triage of schema_version {SCHEMA_VERSION}: {where}: {first['msg']}.",
-            f"If a newer mftriage wrote it, upgrade this one; else {_ANEW}.",
+            f"If a newer mftriage wrote it, upgrade this one; otherwise {_ANEW}.",
         ) from None
 
 
@@ -108,13 +114,15 @@ def _check_version(text: str) -> None:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise UsageError("This is not JSON.", f"Give a triage: {_ANEW}.") from None
+        raise UsageError("This is not JSON.", f"Give it a triage: {_ANEW}.") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
-        raise UsageError("This JSON is not a triage: it has no schema_version.", f"{_ANEW}.".capitalize())
+        raise UsageError(
+            "This JSON is not a triage: it has no schema_version.", f"Give it a triage: {_ANEW}."
+        )
     if version > SCHEMA_VERSION:
         raise UsageError(
             f"This triage has schema_version {version}, and this mftriage reads "
             f"{SCHEMA_VERSION} at most.",
-            f"Upgrade mftriage, or {_ANEW}.",
+            f"Upgrade mftriage, or {_ANEW} of this version.",
         )

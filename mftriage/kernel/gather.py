@@ -1,0 +1,313 @@
+"""All questions put to a dump, in order; what can't be answered becomes a row of ``not_checked``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from drgn import FaultError
+
+from mftriage.facts import Facts, Tie
+from mftriage.kernel import panic as panics
+from mftriage.kernel.memmap import MemoryMap
+from mftriage.kernel.mce import mce_records_in_memory
+from mftriage.kernel.page import describe_page, ignored_per_node
+from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
+from mftriage.kernel.printk import read_log
+from mftriage.kernel.search import Budget
+from mftriage.kernel.system import clock, integer, taint, uts_name
+from mftriage.kernel.ties import crash_ties
+from mftriage.log import LogRecord, parse_text
+from mftriage.model import (
+    DumpInfo,
+    Frame,
+    HardwareError,
+    NotChecked,
+    PageInfo,
+    Panic,
+    PoisonedPage,
+)
+from mftriage.records import log_records
+from mftriage.records.memory_failure import injected_pfns, memory_failures
+from mftriage.symbols import Kernel
+
+T = TypeVar("T")
+
+_OWNER_SECONDS = 5.0  # for the searches behind one page's owner
+_MAX_PAGES = 64  # pages that are described in full
+_MAX_LOG = 64 << 20
+_AGAIN = "take the dump again, or ask for the original if this is a copy"
+
+
+class _Gatherer:
+    """The questions, each guarded so that one without an answer never loses the others."""
+
+    def __init__(self, kernel: Kernel, scan_seconds: float) -> None:
+        self.kernel = kernel
+        self.scan_seconds = scan_seconds
+        self.not_checked: list[NotChecked] = []
+
+    def note(self, what: str, why: str, remedy: str) -> None:
+        self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
+
+    def ask(self, what: str, question: Callable[[], T], default: T, remedy: str = _AGAIN) -> T:
+        """The answer; ``default`` and a row of ``not_checked`` where there is none."""
+        try:
+            return question()
+        except FaultError as error:
+            self.note(what, f"memory that is not in the dump is needed (at {error.address:#x})", remedy)
+        except LookupError as error:
+            self.note(what, str(error.args[0]) if error.args else "not found", remedy)
+        except Exception as error:
+            # A damaged dump can break any assumption; the rest of the report is worth having.
+            self.note(what, f"unexpected {type(error).__name__}: {error}", "report this as a bug of mftriage")
+        return default
+
+    def log(self) -> Sequence[LogRecord]:
+        dump = self.kernel.dump
+        try:
+            records = read_log(self.kernel.program, dump.vmcoreinfo)
+            if records:
+                return records
+            why = "it is empty"
+        except (FaultError, LookupError) as error:
+            why = str(error)
+        if dump.log_beside is not None:
+            try:
+                with dump.log_beside.open(encoding="utf-8", errors="backslashreplace") as file:
+                    text = file.read(_MAX_LOG)
+                self.note(
+                    "the dump's own log",
+                    f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
+                    _AGAIN,
+                )
+                return parse_text(text.splitlines())
+            except OSError as error:
+                why += f"; {dump.log_beside.name} neither: {error.strerror}"
+        self.note("the kernel log", why, "put kdump's vmcore-dmesg.txt beside the dump, in its folder")
+        return ()
+
+
+def gather(kernel: Kernel, scan_seconds: float) -> Facts:
+    """Ask the dump everything.  ``scan_seconds`` bounds the scan for poisoned pages."""
+    ask = _Gatherer(kernel, scan_seconds)
+    dump = kernel.dump
+    if not dump.complete:
+        ask.note(
+            "the whole dump",
+            "the file is cut short: pages and tables behind the cut are missing",
+            "copy the dump again and compare sizes",
+        )
+    if not kernel.typed:
+        ask.note(
+            "types and symbols",
+            kernel.why_not_better or "not known",
+            "give the kernel's vmlinux with debug info: -s VMLINUX",
+        )
+    log = ask.log()
+    failures = memory_failures(log, dump.page_size)
+    records, failed = log_records(log)
+    for name, error in failed:
+        ask.note(f"{name} records of the log", f"the decoder failed: {error}", "report this as a bug of mftriage")
+    ticks = ask.ask("the clocks", lambda: clock(kernel), None)
+    records = _joined(records, ask.ask("machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []))
+    crashed, panic = _crash(ask, log)
+    hw_memory_failure = integer(kernel, "hw_memory_failure", 1)
+    records = [_with_injected(record, hw_memory_failure) for record in records]
+
+    host, release = ask.ask("the host's name", lambda: uts_name(kernel), (None, dump.vmcoreinfo.release))
+    facts = Facts(
+        dump=DumpInfo(
+            path=str(dump.path),
+            size_bytes=dump.size_bytes,
+            format=dump.format,
+            arch=dump.arch,
+            page_size=dump.page_size,
+            kernel_release=release,
+            build_id=dump.vmcoreinfo.build_id,
+            hostname=None if host == "(none)" else host,
+            crash_time=_utc(dump.vmcoreinfo.crash_time or (ticks.wall if ticks else None)),
+            uptime_seconds=_uptime(panic, log, ticks.uptime if ticks else None),
+            taint=taint(kernel),
+            symbols=kernel.tier,
+            complete=dump.complete,
+        ),
+        log=log,
+        crashed=crashed,
+        panic=panic,
+        oops=panics.oops_message(log, panic.time) if panic else None,
+        memory_failures=failures,
+        injected_pfns=injected_pfns(log),
+        hardware_errors=tuple(records),
+        num_poisoned_pages=num_poisoned_pages(kernel),
+        sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
+        hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
+        not_checked=ask.not_checked,
+    )
+    _add_pages(ask, facts)
+    if panic is not None:
+        pfns = {int(event.pfn, 16) for event in facts.unrecovered()}
+        facts.ties = ask.ask(
+            "whether the crash touched the bad page",
+            lambda: _ties(kernel, log, panic, records, pfns),
+            (),
+        )
+    return facts
+
+
+def _ties(
+    kernel: Kernel,
+    log: Sequence[LogRecord],
+    panic: Panic,
+    records: Sequence[HardwareError],
+    pfns: set[int],
+) -> tuple[Tie, ...]:
+    if not pfns or not kernel.typed:
+        return ()
+    return crash_ties(kernel, log, panic, records, pfns)
+
+
+def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic | None]:
+    """Whether the machine crashed (``None``: not known), and how."""
+    kernel = ask.kernel
+    cpu = panics.panic_cpu(kernel)
+    logged = panics.panic_from_log(log)
+    if logged is None and cpu is None:
+        if kernel.dump.vmcoreinfo.crash_time is not None:  # a crash kernel was started
+            return True, panics.oops_from_log(log) or Panic()
+        knows = bool(log) and (kernel.address("panic_cpu") is not None or not kernel.typed)
+        return (False if knows else None), None
+    panic = logged or panics.oops_from_log(log) or Panic()
+    if cpu is None or not kernel.typed:
+        return True, panic
+    task = ask.ask("the task that panicked", lambda: panics.current_task(kernel, cpu), None)
+    if task is not None:
+        panic = replace(panic, task=panics.describe(task), cpu=cpu)
+    if task is not None and (not panic.trace or kernel.tier == "dwarf"):
+        frames: tuple[Frame, ...] = ask.ask("the stack", lambda: panics.stack(kernel, cpu, task), ())
+        if len(frames) > 1 or not panic.trace:
+            panic = replace(panic, trace=frames)
+    return True, replace(panic, cpu=cpu)
+
+
+def _joined(
+    logged: Sequence[HardwareError], in_memory: Sequence[HardwareError]
+) -> list[HardwareError]:
+    """Records of both media, each once: what the log has is not told again from memory."""
+    def key(record: HardwareError) -> tuple[object, ...] | None:
+        m = record.mce
+        return (m.status, m.bank, m.addr, record.wall_time) if m else None
+
+    known = {key(record) for record in logged}
+    found = [*logged, *(record for record in in_memory if key(record) not in known)]
+    return sorted(found, key=lambda r: (r.time is None, r.time or 0.0))
+
+
+def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> HardwareError:
+    if record.injected is None and record.is_memory and hw_memory_failure:
+        return replace(record, injected=False)
+    return record
+
+
+def _add_pages(ask: _Gatherer, facts: Facts) -> None:
+    kernel = ask.kernel
+    memory_map = ask.ask("struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX")
+    if memory_map is None:
+        return
+    logged = [int(event.pfn, 16) for event in facts.memory_failures]
+    hit = [
+        int(record.physical_address, 16) // facts.page_size
+        for record in facts.hardware_errors
+        if record.physical_address is not None and record.severity not in ("corrected", None) and record.is_memory is not False
+    ]
+    poisoned = ask.ask(
+        "all poisoned pages",
+        lambda: find_poisoned(kernel, memory_map, [*logged, *hit], ask.scan_seconds),
+        None,
+    )
+    found = list(poisoned.pfns) if poisoned else []
+    if poisoned is not None and poisoned.stopped == "time":
+        counted = facts.num_poisoned_pages
+        of = f" of {counted}" if counted else ""
+        ask.note(
+            "all poisoned pages",
+            f"the scan of the memory map was stopped early, with {len(found)}{of} found",
+            "give it more time: --scan-seconds 600",
+        )
+    words = {int(event.pfn, 16): event.page_type for event in facts.memory_failures if event.action != "failed"}
+    for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:_MAX_PAGES]:
+        page = ask.ask(f"page {pfn:#x}", lambda pfn=pfn: _page(ask, facts, memory_map, pfn, words.get(pfn)), None)  # type: ignore[misc]
+        if page is not None:
+            facts.pages[pfn] = page
+    facts.poisoned_pages = tuple(
+        PoisonedPage(
+            pfn=f"{pfn:#x}",
+            owner_kind=facts.pages[pfn].owner.kind if pfn in facts.pages and facts.pages[pfn].owner else "unknown",  # type: ignore[union-attr]
+        )
+        for pfn in found
+    )
+    _check_counters(ask, facts)
+
+
+def _page(
+    ask: _Gatherer, facts: Facts, memory_map: MemoryMap, pfn: int, words: str | None
+) -> PageInfo:
+    address, length = _exact_address(facts, pfn)
+    budget = Budget(_OWNER_SECONDS)
+    problems: list[str] = []
+    page = describe_page(
+        ask.kernel, memory_map, pfn, budget, address=address, length=length, words=words, problems=problems
+    )
+    if budget.ran_out:
+        ask.note(
+            f"the owner of page {pfn:#x}",
+            f"the search was stopped after {_OWNER_SECONDS:.0f} s",
+            "look it up in drgn: see docs/guide.md",
+        )
+    elif problems and page.owner is not None and page.owner.kind == "unknown":
+        ask.note(f"the owner of page {pfn:#x}", "; ".join(problems[:3]), _AGAIN)
+    return page
+
+
+def _exact_address(facts: Facts, pfn: int) -> tuple[int | None, int | None]:
+    """The hardware's address within the page and the bytes that it stands for, where a record has them."""
+    best: tuple[int | None, int | None] = (None, None)
+    for record in facts.records_of(pfn):
+        assert record.physical_address is not None
+        mask = int(record.physical_address_mask or "0xffffffffffffffc0", 16)
+        granule = ((1 << 64) - mask) & ((1 << 64) - 1)
+        if not 0 < granule < facts.page_size or granule & (granule - 1):
+            continue
+        if best[1] is None or granule < best[1]:
+            best = int(record.physical_address, 16), granule
+    return best
+
+
+def _check_counters(ask: _Gatherer, facts: Facts) -> None:
+    """The kernel counts what it did: where the log shows less, lines were lost."""
+    stats = ask.ask("the kernel's own counters of failures", lambda: ignored_per_node(ask.kernel), None)
+    if not stats:
+        return
+    counted = sum(node["ignored"] + node["failed"] for node in stats.values())
+    logged = sum(
+        1 for e in facts.memory_failures if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
+    )
+    if counted > logged:
+        ask.note(
+            "failures that the log no longer shows",
+            f"the kernel counts {counted} ignored or failed, the log shows {logged}",
+            "look at poisoned_pages, and at the journal or serial console of that boot",
+        )
+
+
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _uptime(panic: Panic | None, log: Sequence[LogRecord], ticks: float | None) -> float | None:
+    if panic is not None and panic.time is not None:
+        return panic.time
+    times = [record.time for record in log if record.time is not None]
+    return max(times) if times else ticks

@@ -1,0 +1,77 @@
+"""Addresses of a crash that lie in a given page: what can tie a later crash to an earlier failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mftriage.facts import Tie
+from mftriage.log import LogRecord
+from mftriage.model import HardwareError, Panic
+from mftriage.symbols import Kernel
+
+# "RAX: 0000000000000000 RBX: ...", "R13: ..."; "x29: ffff800080d4bb40 x28: ..."
+_REGISTER = re.compile(r"\b(R[A-Z0-9]{1,2}|x\d{1,2}|CR2)\s?: ([0-9a-f]{16})\b")
+_LOOK_BACK = 200  # lines of log in front of the panic that an oops may take
+
+
+def crash_ties(
+    kernel: Kernel,
+    log: Sequence[LogRecord],
+    panic: Panic,
+    records: Sequence[HardwareError],
+    pfns: Iterable[int],
+) -> tuple[Tie, ...]:
+    """Ties of the crash to the pages ``pfns``, the closest first.
+
+    Raises ``LookupError`` or ``FaultError`` where the direct map's base can't be read.
+    """
+    from drgn.helpers.linux.mm import phys_to_virt
+
+    size = kernel.dump.page_size
+    pages = {pfn: phys_to_virt(kernel.program, pfn * size).value_() for pfn in pfns}
+    ties: list[Tie] = []
+    for record in records:
+        if record.time is not None and panic.time is not None and panic.time - record.time > 1.0:
+            continue
+        if record.physical_address is None or record.severity == "corrected":
+            continue
+        address = int(record.physical_address, 16)
+        if record.mce and record.mce.mcgstatus and address // size in pages:
+            ties.append(Tie(address // size, "the machine check's address", address))
+    held = _addresses(log, panic)
+    for where, address in held:
+        for pfn, start in pages.items():
+            if start <= address < start + size:
+                ties.append(Tie(pfn, where, address))
+    for where, address in held:
+        for pfn, start in pages.items():
+            if (bit := _flipped(address, start, size)) is not None:
+                ties.append(Tie(pfn, where, address, bit))
+    return tuple(ties)
+
+
+def _addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, int]]:
+    """The fault address and the registers of the oops that the panic followed."""
+    found: list[tuple[str, int]] = []
+    if panic.fault_address:
+        found.append(("the fault address", int(panic.fault_address, 16)))
+    end = next(
+        (i for i in reversed(range(len(log))) if "Kernel panic - not syncing" in log[i].text and "---[" not in log[i].text),
+        len(log),
+    )
+    for record in log[max(0, end - _LOOK_BACK) : end]:
+        if panic.time is not None and record.time is not None and panic.time - record.time > 5.0:
+            continue
+        for name, value in _REGISTER.findall(record.text):
+            found.append((f"register {name}", int(value, 16)))
+    seen: set[tuple[str, int]] = set()
+    return [entry for entry in found if not (entry in seen or seen.add(entry))]  # type: ignore[func-returns-value]
+
+
+def _flipped(address: int, start: int, size: int) -> int | None:
+    """The one bit above the page's that, flipped back, puts ``address`` into the page."""
+    difference = (address ^ start) & ~(size - 1)
+    if difference and difference & (difference - 1) == 0:
+        return difference.bit_length() - 1
+    return None

@@ -1,0 +1,225 @@
+"""The report for a ticket, in the Markdown that GitHub and GitLab share.
+
+Strings of a dump get in through two functions: ``_prose`` for sentences and ``_code`` for values.
+Neither lets a mention, a reference, a link, an image, HTML or a table's end through.  There is no
+HTML in the report either, so that systems which show it as text are served as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mftriage.model import HardwareError, Triage
+from mftriage.render import words
+
+# GitHub takes 65,536 characters in a body, and whoever posts it may add a few.
+LIMIT = 60_000
+
+_ROWS = 40
+_LONGEST = 1000
+_RAW_LINES = 200
+
+# What a word must look like to stand in a sentence as it is.  All others become code spans: a
+# backslash before "@" or "#" is gone when GitHub looks for mentions and references, and in a code
+# span neither is looked for.
+_PLAIN = re.compile(
+    r"""["'(]*                      # opening
+        [^\W_]+ (?:[-/.'=+,][^\W_]+)*   # letters and digits, joined singly
+        [)"'.,;:%?!]*               # closing""",
+    re.VERBOSE,
+)
+# Plain to look at, but GitHub or GitLab makes a link of it: www.example.com, GH-12, CVE-2026-1.
+_REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d")
+_LIST_ITEM = re.compile(r"\d+[.)]")
+_MARKS = frozenset("-—…→←")
+
+
+def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
+    """Return the report as Markdown of at most 60,000 characters; the options mean nothing here."""
+    verdict = triage.verdict
+    tail = _footer(triage)
+    summary = _prose(verdict.summary)
+    report = (
+        f"## {words.VERDICTS[verdict.kind].title}\n\n"
+        + (f"**{summary}**\n\n" if summary else "")
+        + f"Verdict: `{verdict.kind}`, confidence: {verdict.confidence}\n"
+    )
+    left_out: list[str] = []
+    for heading, body in _sections(triage):
+        if not body:
+            continue
+        section = f"\n### {heading}\n\n{body}\n"
+        # 200 for the line that says what was left out.
+        if len(report) + len(section) + len(tail) + 200 + sum(map(len, left_out)) > LIMIT:
+            left_out.append(heading)
+        else:
+            report += section
+    if left_out:
+        report += f"\nLeft out for length: {', '.join(left_out)}. The JSON has all of it.\n"
+    return report + tail
+
+
+def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
+    verdict, panic, page = triage.verdict, triage.panic, triage.page
+    records = words.ranked(triage.hardware_errors)
+    yield "At a glance", _glance(triage)
+    yield "What to do", "\n".join(f"1. {_prose(action)}" for action in triage.actions[:_ROWS])
+    yield "Evidence", _table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
+    yield (
+        "Against it",
+        _table(("Rule", "Against"), [(row.rule, row.fact) for row in verdict.against]),
+    )
+    yield (
+        "Not checked",
+        _table(
+            ("What", "Why", "What to run or do"),
+            [(row.what, row.why, row.remedy) for row in triage.not_checked],
+            "prose",
+            "prose",
+            "code",
+        ),
+    )
+    yield "Timeline", _table(("Seconds since boot", "After the first", "Event"), _timeline(triage))
+    yield "Page", _facts([*_flags(triage), *words.page_facts(page)]) if page else ""
+    yield "Owner", _owner(triage)
+    yield (
+        "Memory failures",
+        _table(
+            ("Seconds since boot", "Page", "Kernel's words"),
+            [
+                (words.clock(event.time), event.pfn, words.failure_line(event))
+                for event in triage.memory_failures
+            ],
+        ),
+    )
+    yield "DIMM", _facts(words.dimm_facts(triage.dimm)) if triage.dimm else ""
+    yield (
+        "Poisoned pages",
+        _table(
+            ("Page", "Owner"),
+            [(page.pfn, words.OWNERS[page.owner_kind]) for page in triage.poisoned_pages],
+        ),
+    )
+    yield "Host", _facts([*words.host_facts(triage), *words.dump_facts(triage.dump)])
+    trace = panic.trace if panic else ()
+    yield "Stack", _fence(f"{words.frame(one)}  {one.source or ''}".rstrip() for one in trace)
+    for index, record in enumerate(records[:_ROWS], 1):
+        yield f"Hardware record {index} of {len(records)}", _record(record)
+
+
+def _glance(triage: Triage) -> str:
+    page, panic, dimm = triage.page, triage.panic, triage.dimm
+    owner = page and page.owner
+    records = words.ranked(triage.hardware_errors)
+    rows = (
+        ("Page", page and words.page_line(page)),
+        ("Owner", owner and words.owner_line(owner)),
+        ("Object", owner and owner.object and words.object_line(owner.object)),
+        ("Kernel said", words.kernel_words(triage)),
+        ("Hardware", words.record_line(records[0]) if records else None),
+        ("DIMM", dimm and words.dimm_line(dimm)),
+        ("Crash", panic and (panic.message or "no message")),
+        ("Crashed", panic and words.crash_place(panic)),
+        ("Host", words.host_line(triage.dump)),
+        ("Dump", words.dump_line(triage.dump)),
+    )
+    return "\n".join(f"- **{label}**: {_prose(value)}" for label, value in rows if value)
+
+
+def _timeline(triage: Triage) -> list[tuple[str, str, str]]:
+    return [(step.time, step.since_first or "", step.text) for step in words.steps(triage)]
+
+
+def _flags(triage: Triage) -> words.Facts:
+    flags = triage.page.flags if triage.page else None
+    return [] if flags is None else [("flags", " ".join(flags) or "none")]
+
+
+def _owner(triage: Triage) -> str:
+    owner = triage.page and triage.page.owner
+    if not owner:
+        return ""
+    inside = words.object_facts(owner.object) if owner.object else []
+    return _facts([("kind", owner.kind), *words.owner_facts(owner), *inside])
+
+
+def _record(record: HardwareError) -> str:
+    rows = [("origin", words.record_origin(record)), *words.record_facts(record)]
+    registers = words.register_facts(record.mce) if record.mce else []
+    return "\n\n".join(filter(None, (_facts([*rows, *registers]), _fence(record.raw))))
+
+
+def _footer(triage: Triage) -> str:
+    signature = f", signature {_code(triage.signature)}" if triage.signature else ""
+    return f"\nMade by {_code(triage.tool.name)} {_code(triage.tool.version)}{signature}\n"
+
+
+def _facts(rows: words.Facts) -> str:
+    return "\n".join(f"- {label}: {_code(value)}" for label, value in rows)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
+    """Lay out a table; ``kinds`` says "code" or "prose" by column.
+
+    The first column is code and the last prose where it is not said.
+    """
+    rows = list(rows)
+    if not rows:
+        return ""
+    writers = [_code if kind == "code" else _prose for kind in kinds] or [
+        *[_code] * (len(heads) - 1),
+        _prose,
+    ]
+    lines = [heads, ("---",) * len(heads)]
+    for row in rows[:_ROWS]:
+        lines.append(tuple(_cell(write(value)) for write, value in zip(writers, row, strict=True)))
+    if len(rows) > _ROWS:
+        lines.append((f"… and {len(rows) - _ROWS} more", *("",) * (len(heads) - 1)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(markdown: str) -> str:
+    # Dialects differ on a pipe after a backslash; none of them can be talked out of this one.
+    return markdown.replace("|", "¦")
+
+
+def _prose(text: str) -> str:
+    """Return a sentence with every word that is not plain in a code span."""
+    text = words.clip(words.visible(text), _LONGEST)
+    parts = text.split()
+    # As the first word, "1." or "-" would start a list.
+    lead = [_code(word) for word in parts[:1] if word in _MARKS or _LIST_ITEM.fullmatch(word)]
+    return " ".join([*lead, *map(_word, parts[len(lead) :])])
+
+
+def _word(word: str) -> str:
+    if word in _MARKS or (_PLAIN.fullmatch(word) and not _REFERENCE.search(word)):
+        return word
+    bare = word.rstrip(".,;:")
+    return _code(bare) + word[len(bare) :] if bare else _code(word)
+
+
+def _code(text: str) -> str:
+    """Return ``text`` as a code span, whatever back-ticks it has."""
+    text = words.clip(words.visible(text), _LONGEST)
+    if not text.strip():
+        return ""
+    ticks = "`" * (_longest_run(text) + 1)
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def _fence(lines: Iterable[str]) -> str:
+    """Return lines of a log as a fenced block that nothing inside can end."""
+    lines = [words.clip(words.visible(line), _LONGEST) for line in lines]
+    if not lines:
+        return ""
+    more = len(lines) - _RAW_LINES
+    shown = lines[:_RAW_LINES] + ([f"… and {words.count(more, 'line')} more"] if more > 0 else [])
+    ticks = "`" * max(3, _longest_run("\n".join(shown)) + 1)
+    return "\n".join((f"{ticks}text", *shown, ticks))
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
