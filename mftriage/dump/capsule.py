@@ -40,7 +40,7 @@ class Sidecar:
     findings: dict[str, Any] = field(default_factory=dict)
 
 
-class _Note(NamedTuple):
+class Note(NamedTuple):
     name: str
     type: int
     desc: bytes
@@ -51,7 +51,7 @@ class Contents(NamedTuple):
 
     arch: str
     page_size: int
-    notes: tuple[_Note, ...]
+    notes: tuple[Note, ...]
     vmcoreinfo: bytes
     release: str
     pages: dict[int, bytes]
@@ -71,10 +71,10 @@ def read_sidecar(notes: Iterable[Any]) -> Sidecar:
     return Sidecar()
 
 
-def sidecar_note(sidecar: Sidecar) -> _Note:
+def sidecar_note(sidecar: Sidecar) -> Note:
     """The note that holds ``sidecar``."""
     content = {"findings": sidecar.findings, "complete": sidecar.complete}
-    return _Note(NOTE_NAME, _NOTE_TYPE, json.dumps(content, sort_keys=True).encode())
+    return Note(NOTE_NAME, _NOTE_TYPE, json.dumps(content, sort_keys=True).encode())
 
 
 def write_capsule(path: Path, contents: Contents, *, force: bool = False) -> None:
@@ -118,7 +118,7 @@ def _write(suffix: str, contents: Contents, write: Callable[[bytes], Any]) -> No
         write(piece)
 
 
-def _packed(notes: Iterable[_Note]) -> bytes:
+def _packed(notes: Iterable[Note]) -> bytes:
     pieces = []
     for note in notes:
         name = note.name.encode() + b"\0"

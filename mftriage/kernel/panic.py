@@ -24,7 +24,7 @@ _FAULT = re.compile(
     r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
     r"(?:non-canonical |maybe for |for )address )(?:0x)?([0-9a-f]{8,16})\b"
 )
-_WHO = re.compile(r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted:)")
+_WHO = re.compile(r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)")
 _TRACE_LINE = re.compile(r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$")
 _NT_PRSTATUS = 1
 _PR_REG = 112  # offset of pr_reg in struct elf_prstatus, 64-bit

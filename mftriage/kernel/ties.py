@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mftriage.facts import Tie
+from mftriage.kernel.direct_map import to_virtual
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, Panic
 from mftriage.symbols import Kernel
@@ -26,10 +27,8 @@ def crash_ties(
 
     Raises ``LookupError`` or ``FaultError`` where the direct map's base can't be read.
     """
-    from drgn.helpers.linux.mm import phys_to_virt
-
     size = kernel.dump.page_size
-    pages = {pfn: phys_to_virt(kernel.program, pfn * size).value_() for pfn in pfns}
+    pages = {pfn: to_virtual(kernel, pfn * size) for pfn in pfns}
     ties: list[Tie] = []
     for record in records:
         if record.time is not None and panic.time is not None and panic.time - record.time > 1.0:

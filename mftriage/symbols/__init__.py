@@ -7,6 +7,7 @@ the dump itself; ``vmcoreinfo`` where the dump has neither BTF nor kallsyms with
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from drgn import FindObjectFlags, Object, Program, Symbol, SymbolBinding, Symbol
 
 from mftriage.dump import Dump
 from mftriage.dump.memory import platform_of
+from mftriage.errors import SymbolsError
 from mftriage.symbols.btf import Btf
 from mftriage.symbols.globals import GLOBALS
 from mftriage.symbols.kallsyms import Kallsyms
@@ -84,7 +86,11 @@ def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
     if not dump.vmcoreinfo.values:
         kernel.why_not_better = "the dump has no VMCOREINFO"
         return kernel
-    program.set_linux_kernel_custom(dump.vmcoreinfo.raw, False)
+    try:
+        program.set_linux_kernel_custom(dump.vmcoreinfo.raw, False)
+    except Exception as error:  # drgn names incomplete VMCOREINFO in errors of several classes
+        kernel.why_not_better = f"the dump's VMCOREINFO is not complete ({error})"
+        return kernel
     if vmlinux is not None:
         _use_dwarf(kernel, vmlinux)
         return kernel
@@ -95,7 +101,8 @@ def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
         from mftriage.symbols.dwarf import find_quietly
 
         if find_quietly(dump.vmcoreinfo):
-            _use_dwarf(kernel, "auto")
+            with suppress(SymbolsError):
+                _use_dwarf(kernel, "auto")
     return kernel
 
 

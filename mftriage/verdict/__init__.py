@@ -1,0 +1,40 @@
+"""The verdict: ordered rules, the first that applies decides, each with its evidence.
+
+A rule's docstring is its documentation page (``mftriage explain RULE``).  A new rule is one new
+function in ``rules``, placed where its certainty belongs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mftriage.facts import Facts
+from mftriage.model import Fact, Verdict
+from mftriage.verdict import rules
+
+Rule = Callable[[Facts], Verdict | None]
+
+RULES: dict[str, Rule] = {
+    "sysctl-panic": rules.sysctl_panic,
+    "recovery-disabled": rules.recovery_disabled,
+    "fatal-record": rules.fatal_record,
+    "crash-in-page": rules.crash_in_page,
+    "unrecovered-before": rules.unrecovered_before,
+    "crash-without-failure": rules.crash_without_failure,
+    "no-crash": rules.no_crash,
+    "not-enough": rules.not_enough,
+}
+
+
+def decide(facts: Facts) -> tuple[Verdict, str]:
+    """The verdict, and the id of the rule that gave it."""
+    for name, rule in RULES.items():
+        verdict = rule(facts)
+        if verdict is not None:
+            return verdict, name
+    return Verdict(kind="inconclusive", confidence="low", summary="No rule applies."), "not-enough"
+
+
+def fact(rule: str, text: str) -> Fact:
+    """A row of evidence."""
+    return Fact(rule=rule, fact=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drgn import Object
 
+from mftriage.kernel.direct_map import to_virtual
 from mftriage.kernel.owner.subject import Subject
 from mftriage.model import Owner
 
@@ -15,10 +16,8 @@ def detect(subject: Subject) -> Owner | None:
     kernel = subject.kernel
     if not kernel.typed or not subject.flag("reserved"):
         return None
-    from drgn.helpers.linux.mm import phys_to_virt
-
     program = kernel.program
-    address = phys_to_virt(program, subject.physical).value_()
+    address = to_virtual(kernel, subject.physical)
     base = program["pcpu_base_addr"].value_()
     size = program["pcpu_unit_size"].value_()
     offsets = program["pcpu_unit_offsets"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drgn import FaultError, Object, Type, TypeKind, sizeof
 
+from mftriage.kernel.direct_map import to_virtual
 from mftriage.kernel.owner.subject import CACHE_LINE, Subject
 from mftriage.model import Owner, SlabObject
 from mftriage.text import c_string
@@ -90,9 +91,6 @@ def _object(
     """The object that the hardware's address lies in, if it gave one below the page."""
     if subject.address is None:
         return None
-    from drgn.helpers.linux.mm import phys_to_virt
-
-    program = subject.kernel.program
     head_physical = subject.head.pfn << subject.memory_map.page_shift
     index, within = divmod(subject.address - head_physical, size)
     if not 0 <= index < objects:
@@ -101,7 +99,7 @@ def _object(
         pad = cache.red_left_pad.value_()
     except AttributeError:
         pad = 0
-    start = phys_to_virt(program, head_physical + index * size + pad).value_()
+    start = to_virtual(subject.kernel, head_physical + index * size + pad)
     offset = within - pad
     if not 0 <= offset < object_size:
         return None  # the allocator's own bytes beside the object

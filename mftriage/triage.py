@@ -1,0 +1,154 @@
+"""The pipeline: source, dump, facts, verdict, Triage.  One direction; nothing flows back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mftriage import __version__
+from mftriage.dump import Dump, open_dump
+from mftriage.dump.unpack import Progress
+from mftriage.facts import Facts
+from mftriage.kernel.gather import gather
+from mftriage.model import Dimm, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.symbols import Kernel, open_kernel
+from mftriage.verdict import decide
+
+_MAX_TIMELINE = 60
+
+
+@dataclass
+class Analysis:
+    """A triage with the dump that it came from, which a capsule is cut from."""
+
+    triage: Triage
+    dump: Dump
+    kernel: Kernel
+
+
+def _quiet(label: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def analyze(
+    path: Path,
+    *,
+    vmlinux: Path | str | None = None,
+    scan_seconds: float = 10.0,
+    progress: Progress = _quiet,
+) -> Analysis:
+    """Triage the dump at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    dump = open_dump(path, progress)
+    try:
+        kernel = open_kernel(dump, vmlinux)
+        facts = gather(kernel, scan_seconds)
+        return Analysis(conclude(facts), dump, kernel)
+    except BaseException:
+        dump.close()
+        raise
+
+
+def conclude(facts: Facts) -> Triage:
+    """From facts to the result."""
+    verdict, _ = decide(facts)
+    page = _page(facts, verdict)
+    return Triage(
+        tool=Tool(name="mftriage", version=__version__),
+        dump=facts.dump,
+        verdict=verdict,
+        panic=facts.panic,
+        memory_failures=facts.memory_failures,
+        page=page,
+        poisoned_pages=facts.poisoned_pages,
+        num_poisoned_pages=facts.num_poisoned_pages,
+        panic_on_unrecoverable_memory_failure=facts.sysctl,
+        hw_memory_failure=facts.hw_memory_failure,
+        hardware_errors=facts.hardware_errors,
+        dimm=_dimm(facts, page),
+        signature=_signature(facts, verdict, page),
+        actions=_actions(facts, verdict, page),
+        timeline=_timeline(facts),
+        not_checked=tuple(facts.not_checked),
+    )
+
+
+def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
+    """The page that the verdict is about; else that of the worst failure, else of the last one."""
+    candidates: list[int] = []
+    if verdict.kind == "unrecoverable-panic":
+        candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
+    elif verdict.kind == "delayed-crash":
+        candidates += [tie.pfn for tie in facts.ties]
+    elif verdict.kind == "fatal-hardware-error":
+        candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
+        for record in reversed(facts.hardware_errors):
+            if record.physical_address and record.severity not in ("corrected", "deferred"):
+                candidates.append(int(record.physical_address, 16) // facts.page_size)
+    candidates += [int(e.pfn, 16) for e in reversed(facts.unrecovered())]
+    candidates += [int(e.pfn, 16) for e in reversed(facts.memory_failures)]
+    candidates += [int(p.pfn, 16) for p in facts.poisoned_pages]
+    return next((facts.pages[pfn] for pfn in candidates if pfn in facts.pages), None)
+
+
+def _dimm(facts: Facts, page: PageInfo | None) -> Dimm | None:
+    """The DIMM that the record of the page names, in the firmware's words."""
+    records = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
+    if page is not None:
+        same = [r for r in facts.records_of(int(page.pfn, 16)) if r.dimm is not None]
+        records = same or ([] if facts.memory_failures else records)
+    if not records or records[-1].dimm is None:
+        return None
+    named = records[-1].dimm
+    how = "DIMM location" if named.locator else "FRU text"
+    return Dimm(label=named.label, locator=named.locator, how=f"{how} of the firmware's own record (CPER)")
+
+
+def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
+    """Version 1: verdict, owner, and the function that crashed; stable over pfns and addresses."""
+    parts = ["1", verdict.kind]
+    if page is not None and page.owner is not None:
+        parts.append(page.owner.slab_cache or page.owner.kind)
+    if facts.panic is not None and verdict.kind not in ("unrecoverable-panic",):
+        frame = next((f.function for f in facts.panic.trace if f.function), None)
+        if frame:
+            parts.append(frame)
+    return ":".join(parts)
+
+
+def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str, ...]:
+    """What to do next, the most urgent first."""
+    bad = verdict.kind in ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash")
+    if not bad:
+        if facts.unrecovered():
+            return ("Plan a reboot: bad memory is still in use by the kernel.",)
+        return ()
+    if page is not None and facts.is_injected(int(page.pfn, 16)):
+        return ("Nothing to replace: the failure was injected by software.",)
+    actions = ["Keep the machine out of service until the memory is replaced or repaired."]
+    dimm = _dimm(facts, page)
+    if dimm is not None:
+        actions.append(f"Replace the DIMM that the firmware names: {dimm.locator or dimm.label}.")
+    else:
+        actions.append("Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not.")
+    return tuple(actions)
+
+
+def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
+    """From the first error to the crash."""
+    entries: list[TimelineEntry] = []
+    for record in facts.hardware_errors:
+        what = ", ".join(p for p in (record.severity, record.error_type, record.physical_address) if p)
+        entries.append(TimelineEntry(time=record.time, kind="error", text=f"{record.source}: {what}"))
+    for event in facts.memory_failures:
+        result = f": {event.action}" if event.action else ""
+        entries.append(
+            TimelineEntry(time=event.time, kind="failure", text=f"memory failure {event.pfn}: {event.page_type or 'unknown'}{result}")
+        )
+    if facts.panic is not None:
+        entries.append(TimelineEntry(time=facts.panic.time, kind="crash", text=facts.panic.message or "crash"))
+    key: Callable[[TimelineEntry], tuple[float, int]] = lambda e: (  # noqa: E731
+        e.time if e.time is not None else float("inf"),
+        ("error", "failure", "note", "crash").index(e.kind),
+    )
+    return tuple(sorted(entries, key=key)[:_MAX_TIMELINE])

@@ -1,0 +1,335 @@
+"""The rules, from the most certain to the last resort."""
+
+from __future__ import annotations
+
+import re
+
+from mftriage.facts import Facts
+from mftriage.model import Fact, HardwareError, MemoryFailure, PageInfo, Verdict
+
+# What 7.3's is_kernel_owned_page() covers (mm/memory-failure.c): reserved pages of any use, and three types.
+_PANICKING_OWNERS = {
+    "slab",
+    "page-table",
+    "large-kmalloc",
+    "reserved",
+    "kernel-image",
+    "zero-page",
+    "percpu",
+}
+# What version 2 of the series, which some vendors carry, panics for besides.
+_EARLIER_WORDS = ("high-order kernel page", "unknown page", "get hwpoison page")
+
+_SYSCTL_PANIC = re.compile(r"Memory failure: (0x[0-9a-f]+): unrecoverable page")
+_NO_RECOVERY_PANIC = re.compile(r"Memory failure on page ([0-9a-f]+)")
+_GHES_PANIC = re.compile(r"GHES: Fatal hardware error")
+_EDAC_PANIC = re.compile(r"UE .* on ")
+# panic() messages of arch/x86/kernel/cpu/mce/core.c
+_MCE_PANIC = re.compile(
+    r"(?:Fatal (?:local )?[Mm]achine check|Local fatal machine check|Machine check\b|"
+    r"Failed kernel mode recovery|Too many consecutive machine checks|"
+    r"Consecutive machine checks to different user pages|Panicing machine check CPU died|"
+    r"MCA architectural violation|Timeout: Not all CPUs entered broadcast exception handler)"
+)
+_SYSRQ = re.compile(r"sysrq triggered crash", re.IGNORECASE)
+
+
+def sysctl_panic(facts: Facts) -> Verdict | None:
+    """vm.panic_on_unrecoverable_memory_failure fired.
+
+    The panic's own words name the page (mm/memory-failure.c, action_result; Linux 7.3).
+    Certain: the kernel itself says that it died of this page.
+    """
+    rule = "sysctl-panic"
+    match = _SYSCTL_PANIC.match(_message(facts))
+    if match is None:
+        return None
+    pfn = int(match[1], 16)
+    page = facts.pages.get(pfn)
+    evidence = [Fact(rule=rule, fact=f"the panic's words: {_message(facts)!r}")]
+    against: list[Fact] = []
+    event = next((e for e in reversed(facts.memory_failures) if e.pfn == match[1] and e.page_type), None)
+    if event is not None:
+        evidence.append(Fact(rule=rule, fact=f"the kernel called it {event.page_type!r}: {event.action}"))
+        if event.page_type in _EARLIER_WORDS:
+            evidence.append(
+                Fact(
+                    rule=rule,
+                    fact=f"this kernel panics for {event.page_type!r} too: it carries an earlier form of the series than Linux 7.3",
+                )
+            )
+    if facts.sysctl:
+        evidence.append(Fact(rule=rule, fact=f"vm.panic_on_unrecoverable_memory_failure is {facts.sysctl}"))
+    _page_evidence(rule, facts, pfn, evidence)
+    _records_evidence(rule, facts, pfn, evidence)
+    kind = page.owner.kind if page is not None and page.owner is not None else None
+    if kind not in (None, "unknown", *_PANICKING_OWNERS) and not (event and event.page_type in _EARLIER_WORDS):
+        against.append(
+            Fact(
+                rule=rule,
+                fact=f"the dump shows a page of kind {kind}, which the sysctl does not panic for: "
+                "the kernel may have mistaken a page in transit (a race that its authors discuss)",
+            )
+        )
+    if page is not None and page.hwpoison is False:
+        against.append(Fact(rule=rule, fact="PG_hwpoison is not set on the page"))
+    cause = "an injected memory failure" if facts.is_injected(pfn) else "an uncorrectable memory error"
+    if facts.is_injected(pfn):
+        against.append(Fact(rule=rule, fact="the failure was injected by software, not reported by hardware"))
+    return Verdict(
+        kind="unrecoverable-panic",
+        confidence="certain",
+        summary=f"The kernel panicked at once on {cause} in {_page_words(page, pfn)}, which it could not recover.",
+        evidence=tuple(evidence),
+        against=tuple(against),
+    )
+
+
+def recovery_disabled(facts: Facts) -> Verdict | None:
+    """vm.memory_failure_recovery is 0: the kernel panics on any memory failure.
+
+    The panic's words are "Memory failure on page PFN" (mm/memory-failure.c, memory_failure).
+    """
+    rule = "recovery-disabled"
+    match = _NO_RECOVERY_PANIC.match(_message(facts))
+    if match is None:
+        return None
+    pfn = int(match[1], 16)
+    evidence = [
+        Fact(rule=rule, fact=f"the panic's words: {_message(facts)!r}"),
+        Fact(rule=rule, fact="the kernel says so only where vm.memory_failure_recovery is 0"),
+    ]
+    _page_evidence(rule, facts, pfn, evidence)
+    _records_evidence(rule, facts, pfn, evidence)
+    return Verdict(
+        kind="fatal-hardware-error",
+        confidence="certain",
+        summary=f"The kernel panicked on a memory error in {_page_words(facts.pages.get(pfn), pfn)}, because recovery is turned off.",
+        evidence=tuple(evidence),
+    )
+
+
+def fatal_record(facts: Facts) -> Verdict | None:
+    """The CPU or the firmware reported a fatal error, and the kernel panicked on that.
+
+    x86: the panic messages of arch/x86/kernel/cpu/mce/core.c, with the last machine-check record.
+    Firmware: "GHES: Fatal hardware error", with the sections of the last record.  Which of memory
+    and something else it was, the record tells.  An earlier failure of the same page makes the
+    crash a later consequence: see crash-in-page.
+    """
+    rule = "fatal-record"
+    message = _message(facts)
+    from_mce, from_firmware = _MCE_PANIC.match(message), _GHES_PANIC.match(message)
+    if not (from_mce or from_firmware or _EDAC_PANIC.match(message)):
+        return None
+    if any(e.pfn == f"{tie.pfn:#x}" for tie in facts.ties for e in facts.unrecovered()):
+        return None
+    evidence = [Fact(rule=rule, fact=f"the panic's words: {message!r}")]
+    records = _final_records(facts, "mce" if from_mce else "ghes")
+    for record in records:
+        evidence.append(Fact(rule=rule, fact=_record_words(record)))
+    memory = [r for r in records if r.is_memory]
+    if records and not memory and all(r.is_memory is False for r in records):
+        return Verdict(
+            kind="hardware-not-memory",
+            confidence="high",
+            summary=f"The machine died of a hardware error that is not memory: {records[-1].error_type or records[-1].source}.",
+            evidence=tuple(evidence),
+        )
+    named = next((r for r in [*memory, *records] if r.physical_address), None)
+    if not records:
+        return Verdict(
+            kind="inconclusive",
+            confidence="low",
+            summary="The machine died of a hardware error, but no record of it is left to say of what.",
+            evidence=tuple(evidence),
+        )
+    where = "memory"
+    if named is not None and named.physical_address is not None:
+        pfn = int(named.physical_address, 16) // facts.page_size
+        where = _page_words(facts.pages.get(pfn), pfn)
+        _page_evidence(rule, facts, pfn, evidence)
+    return Verdict(
+        kind="fatal-hardware-error",
+        confidence="certain" if memory else "medium",
+        summary=f"The {'CPU' if from_mce else 'firmware'} reported a fatal memory error in {where}, and the kernel panicked on it.",
+        evidence=tuple(evidence),
+        against=()
+        if memory
+        else (Fact(rule=rule, fact="the error code alone does not name memory; the address does"),),
+    )
+
+
+def crash_in_page(facts: Facts) -> Verdict | None:
+    """An earlier failure was not recovered, and the crash has an address in that very page.
+
+    The address may be that of the final machine check, the fault address, or a register of the
+    oops; one flipped bit away from the page counts where the address itself is not canonical.
+    """
+    rule = "crash-in-page"
+    if facts.panic is None or not facts.ties:
+        return None
+    if _SYSRQ.search(_message(facts)):
+        return None
+    tie = facts.ties[0]
+    event = next((e for e in facts.unrecovered() if int(e.pfn, 16) == tie.pfn), None)
+    if event is None:
+        return None
+    consumed = _consumed_poison(facts)
+    confidence = "certain" if consumed and tie.flipped_bit is None else "high" if consumed or tie.flipped_bit is not None else "medium"
+    text = f"{tie.where} holds {tie.address:#x}, which lies in the page"
+    if tie.flipped_bit is not None:
+        text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
+    evidence = [Fact(rule=rule, fact=_event_words(event)), Fact(rule=rule, fact=text)]
+    evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
+    if event.time is not None and facts.panic.time is not None:
+        evidence.append(
+            Fact(rule=rule, fact=f"the crash came {facts.panic.time - event.time:.1f} s after the failure")
+        )
+    _page_evidence(rule, facts, tie.pfn, evidence)
+    _records_evidence(rule, facts, tie.pfn, evidence)
+    return Verdict(
+        kind="delayed-crash",
+        confidence=confidence,  # type: ignore[arg-type]
+        summary=f"The crash touched {_page_words(facts.pages.get(tie.pfn), tie.pfn)}, which a memory failure had hit before and the kernel had left in use.",
+        evidence=tuple(evidence),
+    )
+
+
+def unrecovered_before(facts: Facts) -> Verdict | None:
+    """An earlier failure was not recovered; nothing ties the crash to it, and nothing rules it out."""
+    rule = "unrecovered-before"
+    events = facts.unrecovered()
+    if facts.panic is None or not events:
+        return None
+    against = [Fact(rule=rule, fact="no address of the crash lies in the page")]
+    if _SYSRQ.search(_message(facts)):
+        against.append(Fact(rule=rule, fact="the crash was asked for (sysrq-c)"))
+    return Verdict(
+        kind="possible-delayed-crash",
+        confidence="low",
+        summary=f"A memory failure in {_page_words(facts.pages.get(int(events[-1].pfn, 16)), int(events[-1].pfn, 16))} was left unrecovered before the crash, but nothing ties the crash to it.",
+        evidence=tuple(Fact(rule=rule, fact=_event_words(e)) for e in events[:8]),
+        against=tuple(against),
+    )
+
+
+def crash_without_failure(facts: Facts) -> Verdict | None:
+    """The machine crashed, and no memory failure was left unrecovered: memory did not do it."""
+    rule = "crash-without-failure"
+    if facts.panic is None or not facts.log:
+        return None
+    message = facts.oops or _message(facts)
+    evidence = [Fact(rule=rule, fact=f"the crash: {message}")]
+    evidence.append(
+        Fact(
+            rule=rule,
+            fact="every memory failure in the log was recovered"
+            if facts.memory_failures
+            else "the log has no memory failure",
+        )
+    )
+    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    against = []
+    if facts.poisoned_pages and not facts.memory_failures:
+        against.append(Fact(rule=rule, fact=f"{len(facts.poisoned_pages)} pages are marked PG_hwpoison"))
+    return Verdict(
+        kind="unrelated",
+        confidence="high" if not against else "medium",
+        summary=f"The crash is explained without a memory error: {message}.",
+        evidence=tuple(evidence),
+        against=tuple(against),
+    )
+
+
+def no_crash(facts: Facts) -> Verdict | None:
+    """The machine had not crashed when the dump was taken."""
+    rule = "no-crash"
+    if facts.crashed is not False:
+        return None
+    evidence = [Fact(rule=rule, fact="no CPU has called panic(), and the log has no panic")]
+    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    left = facts.unrecovered()
+    tail = ""
+    if left:
+        tail = f"; {len({e.pfn for e in left})} bad page(s) are still in use"
+    elif facts.memory_failures:
+        tail = "; every memory failure was recovered"
+    return Verdict(
+        kind="no-crash",
+        confidence="high",
+        summary=f"The machine had not crashed when the dump was taken{tail}.",
+        evidence=tuple(evidence),
+    )
+
+
+def not_enough(facts: Facts) -> Verdict | None:
+    """Not enough was readable to say."""
+    return Verdict(
+        kind="inconclusive",
+        confidence="low",
+        summary="Not enough of the dump is readable to say what happened.",
+        evidence=(Fact(rule="not-enough", fact="neither a log nor a panic could be read"),)
+        if not facts.log
+        else (),
+    )
+
+
+def _message(facts: Facts) -> str:
+    return (facts.panic.message if facts.panic else None) or ""
+
+
+def _consumed_poison(facts: Facts) -> bool:
+    """Whether the crash itself was raised by the hardware: a machine check or an external abort."""
+    words = f"{_message(facts)} {facts.oops or ''}"
+    return bool(_MCE_PANIC.match(_message(facts)) or re.search("synchronous external abort|SError", words))
+
+
+def _page_words(page: PageInfo | None, pfn: int) -> str:
+    if page is None or page.owner is None or page.owner.kind == "unknown":
+        return f"page {pfn:#x}"
+    owner = page.owner
+    what = f"slab cache {owner.slab_cache}" if owner.slab_cache else owner.kind.replace("-", " ")
+    return f"page {pfn:#x} ({what})"
+
+
+def _event_words(event: MemoryFailure) -> str:
+    words = event.page_type or "a failure"
+    return f"Memory failure {event.pfn}: {words}" + (f": {event.action}" if event.action else "")
+
+
+def _record_words(record: HardwareError) -> str:
+    parts = [f"{record.source} record ({record.medium})"]
+    parts += [p for p in (record.severity, record.error_type) if p]
+    if record.mce:
+        parts.append(f"bank {record.mce.bank} status {record.mce.status}")
+    if record.physical_address:
+        parts.append(f"at {record.physical_address}")
+    return ", ".join(parts)
+
+
+def _page_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> None:
+    page = facts.pages.get(pfn)
+    if page is None:
+        return
+    if page.hwpoison:
+        evidence.append(Fact(rule=rule, fact=f"struct page {pfn:#x} has PG_hwpoison set"))
+    if page.owner is not None and page.owner.kind != "unknown":
+        evidence.append(Fact(rule=rule, fact=f"the dump shows whose it is: {page.owner.detail or page.owner.kind}"))
+    if page.content_in_dump is False:
+        evidence.append(Fact(rule=rule, fact="the page's content is not in the dump (makedumpfile leaves poisoned pages out)"))
+
+
+def _records_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> None:
+    for record in facts.records_of(pfn)[:4]:
+        evidence.append(Fact(rule=rule, fact=_record_words(record)))
+
+
+def _final_records(facts: Facts, source: str) -> list[HardwareError]:
+    """The records that the panic was about: of the last GHES event, or the last machine check's."""
+    records = [r for r in facts.hardware_errors if r.source == source]
+    if source == "ghes":
+        fatal = [r for r in records if r.severity == "fatal"]
+        return [r for r in fatal if r.raw == fatal[-1].raw] if fatal else []
+    exceptions = [r for r in records if r.mce and r.mce.mcgstatus and int(r.mce.mcgstatus, 16) & 4]
+    return exceptions[-1:]
