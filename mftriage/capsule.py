@@ -7,6 +7,7 @@ from pathlib import Path
 from drgn import FaultError
 
 from mftriage.dump.capsule import NOTE_NAME, Contents, Note, Sidecar, sidecar_note, write_capsule
+from mftriage.kernel.image import image_offset
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.symbols import Kernel
 from mftriage.triage import Analysis
@@ -47,17 +48,15 @@ def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = F
 
 
 def _table_pfns(kernel: Kernel) -> set[int]:
-    """The page frames of the type and symbol tables."""
-    from drgn.helpers.linux.mm import virt_to_phys
-
-    size = kernel.dump.page_size
+    """The page frames of the type and symbol tables, which lie in the kernel image."""
+    offset = image_offset(kernel)
+    if offset is None:
+        return set()
+    shift = kernel.dump.page_size.bit_length() - 1
     pfns: set[int] = set()
     for address, length in kernel.tables:
-        for start in range(address & -size, address + length, size):
-            try:
-                pfns.add(virt_to_phys(kernel.program, start).value_() // size)
-            except (FaultError, LookupError, ValueError):
-                continue
+        first = address - offset & (1 << 64) - 1
+        pfns.update(range(first >> shift, (first + length - 1 >> shift) + 1))
     return pfns
 
 

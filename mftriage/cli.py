@@ -24,20 +24,35 @@ app = typer.Typer(
 
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
 
-PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="A vmcore, or a folder with one in it.")]
+PathArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A vmcore, or a folder with one in it.")
+]
 SymbolsOption = Annotated[
     str | None,
-    typer.Option("-s", "--symbols", metavar="VMLINUX", help="vmlinux with debug info: a file, a folder, or 'auto' to look for one."),
+    typer.Option(
+        "-s",
+        "--symbols",
+        metavar="VMLINUX",
+        help="vmlinux with debug info: a file, a folder, or 'auto' to look for one.",
+    ),
 ]
 FormatOption = Annotated[
     list[str] | None,
-    typer.Option("-f", "--format", metavar="FORMAT", help="text, json, markdown or html; may be given more than once."),
+    typer.Option(
+        "-f",
+        "--format",
+        metavar="FORMAT",
+        help="text, json, markdown or html; may be given more than once.",
+    ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout.")
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
-LeanOption = Annotated[bool, typer.Option("--lean", help="Leave the type and symbol tables out of the capsule.")]
+LeanOption = Annotated[
+    bool, typer.Option("--lean", help="Leave the type and symbol tables out of the capsule.")
+]
 ScanOption = Annotated[
     float, typer.Option("--scan-seconds", min=0.0, help="Time for the scan for poisoned pages.")
 ]
@@ -51,7 +66,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -62,9 +79,17 @@ def analyze(
     symbols: SymbolsOption = None,
     formats: FormatOption = None,
     output: OutputOption = None,
-    capsule: Annotated[Path | None, typer.Option("--capsule", metavar="FILE", help="Also write the evidence capsule.")] = None,
+    capsule: Annotated[
+        Path | None,
+        typer.Option("--capsule", metavar="FILE", help="Also write the evidence capsule."),
+    ] = None,
     lean: LeanOption = False,
-    fail_on: Annotated[str | None, typer.Option("--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one.")] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."
+        ),
+    ] = None,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
 ) -> None:
@@ -91,7 +116,9 @@ def analyze(
 @app.command("capsule")
 def capsule_command(
     path: PathArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to; .zst compresses most.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to; .zst compresses most.")
+    ],
     symbols: SymbolsOption = None,
     lean: LeanOption = False,
     scan_seconds: ScanOption = 10.0,
@@ -121,7 +148,10 @@ def convert(
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {str(path)!r}: {getattr(error, 'strerror', error)}", "name a JSON result of mftriage") from error
+        raise UsageError(
+            f"can't read {str(path)!r}: {getattr(error, 'strerror', error)}",
+            "name a JSON result of mftriage",
+        ) from error
     _emit(from_json(text), _formats(formats), output, force)
 
 
@@ -183,7 +213,9 @@ def _emit(triage: object, formats: list[str], output: Path | None, force: bool) 
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(render(triage, name).rstrip("\n") + "\n", encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o") from error
+            raise UsageError(
+                f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o"
+            ) from error
         sys.stderr.write(f"wrote {target}\n")
 
 
@@ -215,7 +247,9 @@ def main() -> NoReturn:
         raise SystemExit(0) from None
     except Exception as error:
         # The last resort: our own bug, told as one.
-        sys.stderr.write(f"mftriage: a bug of mftriage: {type(error).__name__}: {error!s:.500}\n  try: report it with the command line\n")
+        sys.stderr.write(
+            f"mftriage: a bug of mftriage: {type(error).__name__}: {error!s:.500}\n  try: report it with the command line\n"
+        )
         if os.environ.get("MFTRIAGE_DEBUG"):
             raise
         raise SystemExit(70) from None

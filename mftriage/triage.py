@@ -101,7 +101,9 @@ def _dimm(facts: Facts, page: PageInfo | None) -> Dimm | None:
         return None
     named = records[-1].dimm
     how = "DIMM location" if named.locator else "FRU text"
-    return Dimm(label=named.label, locator=named.locator, how=f"{how} of the firmware's own record (CPER)")
+    return Dimm(
+        label=named.label, locator=named.locator, how=f"{how} of the firmware's own record (CPER)"
+    )
 
 
 def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
@@ -130,7 +132,9 @@ def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str
     if dimm is not None:
         actions.append(f"Replace the DIMM that the firmware names: {dimm.locator or dimm.label}.")
     else:
-        actions.append("Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not.")
+        actions.append(
+            "Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not."
+        )
     return tuple(actions)
 
 
@@ -138,15 +142,25 @@ def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
     """From the first error to the crash."""
     entries: list[TimelineEntry] = []
     for record in facts.hardware_errors:
-        what = ", ".join(p for p in (record.severity, record.error_type, record.physical_address) if p)
-        entries.append(TimelineEntry(time=record.time, kind="error", text=f"{record.source}: {what}"))
+        what = ", ".join(
+            p for p in (record.severity, record.error_type, record.physical_address) if p
+        )
+        entries.append(
+            TimelineEntry(time=record.time, kind="error", text=f"{record.source}: {what}")
+        )
     for event in facts.memory_failures:
         result = f": {event.action}" if event.action else ""
         entries.append(
-            TimelineEntry(time=event.time, kind="failure", text=f"memory failure {event.pfn}: {event.page_type or 'unknown'}{result}")
+            TimelineEntry(
+                time=event.time,
+                kind="failure",
+                text=f"memory failure {event.pfn}: {event.page_type or 'unknown'}{result}",
+            )
         )
     if facts.panic is not None:
-        entries.append(TimelineEntry(time=facts.panic.time, kind="crash", text=facts.panic.message or "crash"))
+        entries.append(
+            TimelineEntry(time=facts.panic.time, kind="crash", text=facts.panic.message or "crash")
+        )
     key: Callable[[TimelineEntry], tuple[float, int]] = lambda e: (  # noqa: E731
         e.time if e.time is not None else float("inf"),
         ("error", "failure", "note", "crash").index(e.kind),

@@ -68,9 +68,13 @@ def open_dump(path: Path, progress: Progress = _quiet) -> Dump:
     try:
         file: BinaryIO = located.dump.open("rb")
     except PermissionError as error:
-        raise DumpError(f"no permission to read {str(located.dump)!r}", "try again with sudo") from error
+        raise DumpError(
+            f"no permission to read {str(located.dump)!r}", "try again with sudo"
+        ) from error
     except OSError as error:
-        raise DumpError(f"can't open {str(located.dump)!r}: {error.strerror}", "check the path") from error
+        raise DumpError(
+            f"can't open {str(located.dump)!r}: {error.strerror}", "check the path"
+        ) from error
     try:
         return _opened(located, file, progress)
     except BaseException:
@@ -95,7 +99,9 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
     return Dump(
         path=located.dump,
         size_bytes=size,
-        format="+".join([("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]),
+        format="+".join(
+            [("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]
+        ),
         arch=arch,
         complete=unpacked.whole and os.fstat(fd).st_size >= header.expected_size,
         page_size=page_size,

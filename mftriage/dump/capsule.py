@@ -41,6 +41,8 @@ class Sidecar:
 
 
 class Note(NamedTuple):
+    """An ELF note to write."""
+
     name: str
     type: int
     desc: bytes
@@ -123,7 +125,10 @@ def _packed(notes: Iterable[Note]) -> bytes:
     for note in notes:
         name = note.name.encode() + b"\0"
         pieces.append(struct.pack("<III", len(name), len(note.desc), note.type))
-        pieces += [name.ljust(len(name) + 3 & ~3, b"\0"), note.desc.ljust(len(note.desc) + 3 & ~3, b"\0")]
+        pieces += [
+            name.ljust(len(name) + 3 & ~3, b"\0"),
+            note.desc.ljust(len(note.desc) + 3 & ~3, b"\0"),
+        ]
     return b"".join(pieces)
 
 
@@ -148,8 +153,21 @@ def _elf(contents: Contents) -> Iterable[bytes]:
     data_at = -(-(headers + len(notes)) // size) * size
     # e_ident, ET_CORE, version 1, program headers right behind this header
     yield struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, machine, 1, 0, 64, 0, 0, 64, 56,
-        1 + len(runs), 0, 0, 0,
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01",
+        4,
+        machine,
+        1,
+        0,
+        64,
+        0,
+        0,
+        64,
+        56,
+        1 + len(runs),
+        0,
+        0,
+        0,
     )
     yield struct.pack("<IIQQQQQQ", 4, 0, headers, 0, 0, len(notes), len(notes), 4)
     offset = data_at
@@ -180,20 +198,39 @@ def _kdump(contents: Contents) -> Iterable[bytes]:
     notes_at = info_at + len(contents.vmcoreinfo)
     sub_blocks = -(-(104 + len(contents.vmcoreinfo) + len(notes)) // size)
     machine = {"x86_64": "x86_64", "arm64": "aarch64"}[contents.arch]
-    names = ("Linux", "(none)", contents.release, "", machine, "(none)")
+    # libkdumpfile takes the machine from here only if no name is empty
+    names = ("Linux", "(none)", contents.release or "(none)", "#1", machine, "(none)")
     header = struct.pack("<8si", b"KDUMP   ", 6)
     header += b"".join(name.encode()[:64].ljust(65, b"\0") for name in names)
     # padding, timeval, then status (zstd), block_size, sub_hdr_size, bitmap_blocks, max_mapnr
-    header = header.ljust(424, b"\0") + struct.pack("<iiiiI", 0x20, size, sub_blocks, bitmap_blocks, min(last, 0xFFFFFFFF))
+    header = header.ljust(424, b"\0") + struct.pack(
+        "<iiiiI", 0x20, size, sub_blocks, bitmap_blocks, min(last, 0xFFFFFFFF)
+    )
     header += struct.pack("<IIIii", 0, 0, 0, 0, 1)
     yield header.ljust(size, b"\0")
-    sub = struct.pack("<QiiQQQQQQQQQQQ", 0, 31, 0, 0, 0, info_at, len(contents.vmcoreinfo), notes_at, len(notes), 0, 0, 0, last, last)
+    sub = struct.pack(
+        "<QiiQQQQQQQQQQQ",
+        0,
+        31,
+        0,
+        0,
+        0,
+        info_at,
+        len(contents.vmcoreinfo),
+        notes_at,
+        len(notes),
+        0,
+        0,
+        0,
+        last,
+        last,
+    )
     yield (sub.ljust(104, b"\0") + contents.vmcoreinfo + notes).ljust(sub_blocks * size, b"\0")
     yield bytes(bitmap) * 2
     compressor = zstandard.ZstdCompressor(level=19)
     packed = [compressor.compress(contents.pages[pfn]) for pfn in pfns]
     offset = (1 + sub_blocks + bitmap_blocks) * size + 24 * len(pfns)
-    for pfn, data in zip(pfns, packed, strict=True):
+    for data in packed:
         plain = len(data) >= size
         length = size if plain else len(data)
         yield struct.pack("<QIIQ", offset, length, 0 if plain else 0x20, 0)

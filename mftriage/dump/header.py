@@ -193,5 +193,9 @@ def _kdump_size(fd: int, block: int, first: int, bitmap_blocks: int, max_mapnr: 
     # struct page_desc {off_t offset; u32 size; u32 flags; u64 page_flags}; pages are written in
     # order but for the one zero page that all share, so the last few descriptors suffice.
     tail = os.pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
-    ends = [offset + length for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])]
-    return max([descriptors + 24 * pages, *ends])
+    ends = [
+        offset + length
+        for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])
+    ]
+    end: int = max([descriptors + 24 * pages, *ends])
+    return end

@@ -43,15 +43,20 @@ def locate(path: Path) -> Located:
 def _in_folder(folder: Path) -> Path:
     for pattern in _NAMES:
         found = sorted(
-            p for p in folder.glob(pattern)
-            if p.is_file() and p not in _logs(folder) and p.suffix not in {".json", ".txt", ".html", ".md"}
+            p
+            for p in folder.glob(pattern)
+            if p.is_file()
+            and p not in _logs(folder)
+            and p.suffix not in {".json", ".txt", ".html", ".md"}
         )
         if found:
             return found[0]
     below = sorted(p.parent.name for p in folder.glob("*/vmcore*"))
     raise DumpError(
         f"there is no vmcore in the folder {str(folder)!r}",
-        f"try {str(folder / below[-1])!r}" if below else "name the folder that kdump wrote to, such as /var/crash/DATE",
+        f"try {str(folder / below[-1])!r}"
+        if below
+        else "name the folder that kdump wrote to, such as /var/crash/DATE",
     )
 
 

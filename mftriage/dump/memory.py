@@ -15,7 +15,6 @@ from drgn import Architecture, FaultError, Platform, Program
 
 from mftriage.dump.header import Segment
 
-
 _PLATFORMS = {"x86_64": Architecture.X86_64, "arm64": Architecture.AARCH64}
 
 
@@ -70,7 +69,8 @@ class KdumpMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """See ``PhysicalMemory``."""
-        return self._program.read(address, size, True)
+        data: bytes = self._program.read(address, size, True)
+        return data
 
 
 class RecordingMemory:
@@ -79,13 +79,13 @@ class RecordingMemory:
     def __init__(self, source: PhysicalMemory, page_size: int) -> None:
         self._source = source
         self._shift = page_size.bit_length() - 1
-        self._recording = True
+        self.recording = True
         self.pfns: set[int] = set()
 
     def segment(self, address: int, size: int, _offset: int, _physical: bool) -> bytes:
         """The reader that ``Program.add_memory_segment`` wants."""
         data = self._source.read(address, size)
-        if self._recording:
+        if self.recording:
             first, last = address >> self._shift, (address + size - 1) >> self._shift
             if first == last:
                 self.pfns.add(first)
@@ -111,8 +111,8 @@ class RecordingMemory:
     @contextmanager
     def unrecorded(self) -> Iterator[None]:
         """Reads within leave no trace: for scans, whose misses prove nothing."""
-        before, self._recording = self._recording, False
+        before, self.recording = self.recording, False
         try:
             yield
         finally:
-            self._recording = before
+            self.recording = before

@@ -110,7 +110,9 @@ def _opened(source: BinaryIO, kind: str) -> BinaryIO:
 
     # --long=31 is what people use for dumps
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    return cast(BinaryIO, decompressor.stream_reader(source, read_across_frames=True, closefd=False))
+    return cast(
+        BinaryIO, decompressor.stream_reader(source, read_across_frames=True, closefd=False)
+    )
 
 
 def _unflattened(result: Unpacked, progress: Progress) -> Iterator[tuple[int, bytes]]:

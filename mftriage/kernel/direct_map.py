@@ -23,4 +23,5 @@ def to_virtual(kernel: Kernel, physical: int) -> int:
     base = kernel.address("page_offset_base")
     if base is None:
         raise LookupError("the kernel has no symbol page_offset_base")
-    return physical + kernel.program.read_u64(base) & _MASK
+    offset: int = kernel.program.read_u64(base)
+    return physical + offset & _MASK

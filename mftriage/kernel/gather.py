@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from drgn import FaultError
 
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
-from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.mce import mce_records_in_memory
+from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
 from mftriage.kernel.printk import read_log
 from mftriage.kernel.search import Budget
 from mftriage.kernel.system import clock, integer, taint, uts_name
+from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, parse_text
 from mftriage.model import (
@@ -57,12 +59,18 @@ class _Gatherer:
         try:
             return question()
         except FaultError as error:
-            self.note(what, f"memory that is not in the dump is needed (at {error.address:#x})", remedy)
+            self.note(
+                what, f"memory that is not in the dump is needed (at {error.address:#x})", remedy
+            )
         except LookupError as error:
             self.note(what, str(error.args[0]) if error.args else "not found", remedy)
         except Exception as error:
             # A damaged dump can break any assumption; the rest of the report is worth having.
-            self.note(what, f"unexpected {type(error).__name__}: {error}", "report this as a bug of mftriage")
+            self.note(
+                what,
+                f"unexpected {type(error).__name__}: {error}",
+                "report this as a bug of mftriage",
+            )
         return default
 
     def log(self) -> Sequence[LogRecord]:
@@ -86,7 +94,9 @@ class _Gatherer:
                 return parse_text(text.splitlines())
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
-        self.note("the kernel log", why, "put kdump's vmcore-dmesg.txt beside the dump, in its folder")
+        self.note(
+            "the kernel log", why, "put kdump's vmcore-dmesg.txt beside the dump, in its folder"
+        )
         return ()
 
 
@@ -110,14 +120,24 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     failures = memory_failures(log, dump.page_size)
     records, failed = log_records(log)
     for name, error in failed:
-        ask.note(f"{name} records of the log", f"the decoder failed: {error}", "report this as a bug of mftriage")
+        ask.note(
+            f"{name} records of the log",
+            f"the decoder failed: {error}",
+            "report this as a bug of mftriage",
+        )
     ticks = ask.ask("the clocks", lambda: clock(kernel), None)
-    records = _joined(records, ask.ask("machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []))
+    records = _joined(
+        records,
+        ask.ask(
+            "machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []
+        ),
+    )
     crashed, panic = _crash(ask, log)
     hw_memory_failure = integer(kernel, "hw_memory_failure", 1)
     records = [_with_injected(record, hw_memory_failure) for record in records]
 
-    host, release = ask.ask("the host's name", lambda: uts_name(kernel), (None, dump.vmcoreinfo.release))
+    unnamed: tuple[str | None, str | None] = (None, dump.vmcoreinfo.release)
+    host, release = ask.ask("the host's name", lambda: uts_name(kernel), unnamed)
     facts = Facts(
         dump=DumpInfo(
             path=str(dump.path),
@@ -184,9 +204,11 @@ def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic
         return True, panic
     task = ask.ask("the task that panicked", lambda: panics.current_task(kernel, cpu), None)
     if task is not None:
-        panic = replace(panic, task=panics.describe(task), cpu=cpu)
+        panic = replace(panic, task=describe(task), cpu=cpu)
     if task is not None and (not panic.trace or kernel.tier == "dwarf"):
-        frames: tuple[Frame, ...] = ask.ask("the stack", lambda: panics.stack(kernel, cpu, task), ())
+        frames: tuple[Frame, ...] = ask.ask(
+            "the stack", lambda: panics.stack(kernel, cpu, task), ()
+        )
         if len(frames) > 1 or not panic.trace:
             panic = replace(panic, trace=frames)
     return True, replace(panic, cpu=cpu)
@@ -196,6 +218,7 @@ def _joined(
     logged: Sequence[HardwareError], in_memory: Sequence[HardwareError]
 ) -> list[HardwareError]:
     """Records of both media, each once: what the log has is not told again from memory."""
+
     def key(record: HardwareError) -> tuple[object, ...] | None:
         m = record.mce
         return (m.status, m.bank, m.addr, record.wall_time) if m else None
@@ -213,14 +236,18 @@ def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> Hard
 
 def _add_pages(ask: _Gatherer, facts: Facts) -> None:
     kernel = ask.kernel
-    memory_map = ask.ask("struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX")
+    memory_map = ask.ask(
+        "struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX"
+    )
     if memory_map is None:
         return
     logged = [int(event.pfn, 16) for event in facts.memory_failures]
     hit = [
         int(record.physical_address, 16) // facts.page_size
         for record in facts.hardware_errors
-        if record.physical_address is not None and record.severity not in ("corrected", None) and record.is_memory is not False
+        if record.physical_address is not None
+        and record.severity not in ("corrected", None)
+        and record.is_memory is not False
     ]
     poisoned = ask.ask(
         "all poisoned pages",
@@ -236,17 +263,22 @@ def _add_pages(ask: _Gatherer, facts: Facts) -> None:
             f"the scan of the memory map was stopped early, with {len(found)}{of} found",
             "give it more time: --scan-seconds 600",
         )
-    words = {int(event.pfn, 16): event.page_type for event in facts.memory_failures if event.action != "failed"}
+    words = {
+        int(event.pfn, 16): event.page_type
+        for event in facts.memory_failures
+        if event.action != "failed"
+    }
     for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:_MAX_PAGES]:
-        page = ask.ask(f"page {pfn:#x}", lambda pfn=pfn: _page(ask, facts, memory_map, pfn, words.get(pfn)), None)  # type: ignore[misc]
+        page = ask.ask(
+            f"page {pfn:#x}",
+            partial(_page, ask, facts, memory_map, pfn, words.get(pfn)),
+            None,
+        )
         if page is not None:
             facts.pages[pfn] = page
+    kinds = {pfn: page.owner.kind for pfn, page in facts.pages.items() if page.owner is not None}
     facts.poisoned_pages = tuple(
-        PoisonedPage(
-            pfn=f"{pfn:#x}",
-            owner_kind=facts.pages[pfn].owner.kind if pfn in facts.pages and facts.pages[pfn].owner else "unknown",  # type: ignore[union-attr]
-        )
-        for pfn in found
+        PoisonedPage(pfn=f"{pfn:#x}", owner_kind=kinds.get(pfn, "unknown")) for pfn in found
     )
     _check_counters(ask, facts)
 
@@ -258,7 +290,14 @@ def _page(
     budget = Budget(_OWNER_SECONDS)
     problems: list[str] = []
     page = describe_page(
-        ask.kernel, memory_map, pfn, budget, address=address, length=length, words=words, problems=problems
+        ask.kernel,
+        memory_map,
+        pfn,
+        budget,
+        address=address,
+        length=length,
+        words=words,
+        problems=problems,
     )
     if budget.ran_out:
         ask.note(
@@ -287,12 +326,16 @@ def _exact_address(facts: Facts, pfn: int) -> tuple[int | None, int | None]:
 
 def _check_counters(ask: _Gatherer, facts: Facts) -> None:
     """The kernel counts what it did: where the log shows less, lines were lost."""
-    stats = ask.ask("the kernel's own counters of failures", lambda: ignored_per_node(ask.kernel), None)
+    stats = ask.ask(
+        "the kernel's own counters of failures", lambda: ignored_per_node(ask.kernel), None
+    )
     if not stats:
         return
     counted = sum(node["ignored"] + node["failed"] for node in stats.values())
     logged = sum(
-        1 for e in facts.memory_failures if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
+        1
+        for e in facts.memory_failures
+        if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
     )
     if counted > logged:
         ask.note(
@@ -303,7 +346,11 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
 
 
 def _utc(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
 
 
 def _uptime(panic: Panic | None, log: Sequence[LogRecord], ticks: float | None) -> float | None:

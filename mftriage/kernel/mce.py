@@ -52,7 +52,9 @@ def _pool(kernel: Kernel) -> Iterator[Object]:
     slot = 1 << max(pool.min_alloc_order.value_(), (sizeof(node) - 1).bit_length())
     from drgn.helpers.linux.list import list_for_each_entry
 
-    for chunk in list_for_each_entry("struct gen_pool_chunk", pool.chunks.address_of_(), "next_chunk"):
+    for chunk in list_for_each_entry(
+        "struct gen_pool_chunk", pool.chunks.address_of_(), "next_chunk"
+    ):
         start, end = chunk.start_addr.value_(), chunk.end_addr.value_()
         if not 0 < end - start <= _MAX_POOL:
             continue

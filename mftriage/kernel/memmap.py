@@ -40,10 +40,10 @@ class Page(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A run of struct pages: those of ``count`` pfns from ``pfn`` on, at ``address``."""
+    """A run of struct pages: those of ``pages`` pfns from ``pfn`` on, at ``address``."""
 
     pfn: int
-    count: int
+    pages: int
     address: int
 
 
@@ -88,9 +88,12 @@ class MemoryMap:
 
     def _section_map(self, number: int) -> int | None:
         """What to add ``pfn * struct_size`` to for a pfn of this section; ``None`` if it has no map."""
-        if number not in self._maps:
-            self._maps[number] = self._read_section(number)
-        return self._maps[number]
+        if number in self._maps:
+            return self._maps[number]
+        found = self._read_section(number)
+        if self._kernel.dump.memory.recording:  # else the capsule would lack the section's page
+            self._maps[number] = found
+        return found
 
     def _read_section(self, number: int) -> int | None:
         # CONFIG_SPARSEMEM_EXTREME: mem_section[root] points at a page full of sections
@@ -109,7 +112,7 @@ class MemoryMap:
             return None
         if not word & _PRESENT or not word & _HAS_MEM_MAP:
             return None
-        return word & ~_SECTION_FLAGS
+        return int(word) & ~_SECTION_FLAGS
 
     def address_of(self, pfn: int) -> int | None:
         """The address of the struct page of ``pfn``; ``None`` where the kernel has none."""
@@ -190,7 +193,8 @@ class MemoryMap:
         """Bit number to name without ``PG_``: enum pageflags' own, not its aliases."""
         if not self._kernel.typed:
             numbers = {
-                name: self._kernel.dump.vmcoreinfo.number(f"PG_{name}") for name in _VMCOREINFO_FLAGS
+                name: self._kernel.dump.vmcoreinfo.number(f"PG_{name}")
+                for name in _VMCOREINFO_FLAGS
             }
             return {bit: name for name, bit in numbers.items() if bit is not None}
         names: dict[int, str] = {}

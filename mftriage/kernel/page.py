@@ -79,7 +79,9 @@ def _without_struct_page(kernel: Kernel, pfn: int, physical: int) -> PageInfo:
     from mftriage.model import Owner
 
     where = resource_at(kernel, physical)
-    detail = "the kernel has no struct page for this pfn" + (f"; it lies in {where}" if where else "")
+    detail = "the kernel has no struct page for this pfn" + (
+        f"; it lies in {where}" if where else ""
+    )
     return PageInfo(
         pfn=f"{pfn:#x}",
         physical_address=f"{physical:#x}",

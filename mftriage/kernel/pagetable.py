@@ -71,7 +71,9 @@ def walk(
     top = shape.levels - 1
     # the kernel's half is sign-extended: as if the top table ended at 2**64
     base = _CANONICAL - (1 << shape.va_bits) if start >> 63 else 0
-    yield from _walk(kernel, shape, root >> shape.page_shift, top, base, start, end, budget, leaf_level)
+    yield from _walk(
+        kernel, shape, root >> shape.page_shift, top, base, start, end, budget, leaf_level
+    )
 
 
 def _walk(

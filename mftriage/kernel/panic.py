@@ -24,8 +24,12 @@ _FAULT = re.compile(
     r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
     r"(?:non-canonical |maybe for |for )address )(?:0x)?([0-9a-f]{8,16})\b"
 )
-_WHO = re.compile(r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)")
-_TRACE_LINE = re.compile(r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$")
+_WHO = re.compile(
+    r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)"
+)
+_TRACE_LINE = re.compile(
+    r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$"
+)
 _NT_PRSTATUS = 1
 _PR_REG = 112  # offset of pr_reg in struct elf_prstatus, 64-bit
 _PANIC_CPU_INVALID = 0xFFFFFFFF
@@ -39,7 +43,12 @@ def panic_from_log(log: Sequence[LogRecord]) -> Panic | None:
     # "---[ end Kernel panic - not syncing: ... ]---" repeats the message after the stack
     if at is not None and "---[ end" in log[at].text:
         at = next(
-            (i for i in reversed(range(at)) if _PANIC.search(log[i].text) and "---[" not in log[i].text), at
+            (
+                i
+                for i in reversed(range(at))
+                if _PANIC.search(log[i].text) and "---[" not in log[i].text
+            ),
+            at,
         )
     if at is None:
         return None
@@ -78,7 +87,14 @@ def oops_from_log(log: Sequence[LogRecord]) -> Panic | None:
 
 def oops_message(log: Sequence[LogRecord], panic_time: float | None) -> str | None:
     """The first line of the oops that led to a panic, or ``None`` where there was none."""
-    end = next((i for i in reversed(range(len(log))) if _PANIC.search(log[i].text) and log[i].time == panic_time), len(log))
+    end = next(
+        (
+            i
+            for i in reversed(range(len(log)))
+            if _PANIC.search(log[i].text) and log[i].time == panic_time
+        ),
+        len(log),
+    )
     start = _oops_before(log, end)
     return log[start].text if start < end else None
 
@@ -167,7 +183,9 @@ def _prstatus(notes: Sequence[Note]) -> list[bytes]:
 def _registers(kernel: Kernel, cpu: int, task: Object) -> bytes | None:
     """The registers whose stack pointer lies in the task's stack, else those of the CPU by its number."""
     notes = _prstatus(kernel.dump.notes)
-    at = 31 * 8 if kernel.dump.arch == "arm64" else 19 * 8  # sp of user_pt_regs, of user_regs_struct
+    at = (
+        31 * 8 if kernel.dump.arch == "arm64" else 19 * 8
+    )  # sp of user_pt_regs, of user_regs_struct
     try:
         base = task.stack.value_()
         for registers in notes:
@@ -184,7 +202,9 @@ def _pt_regs(kernel: Kernel, registers: bytes) -> Object:
     size = drgn.sizeof(kind)
     # user_regs_struct goes on with fs_base and segments behind what pt_regs has: 21 words, or 34
     words = 34 if kernel.dump.arch == "arm64" else 21
-    return Object.from_bytes_(kernel.program, kind, registers[: words * 8].ljust(size, b"\0")[:size])
+    return Object.from_bytes_(
+        kernel.program, kind, registers[: words * 8].ljust(size, b"\0")[:size]
+    )
 
 
 def _frames(kernel: Kernel, trace: StackTrace) -> tuple[Frame, ...]:
@@ -199,7 +219,9 @@ def _frames(kernel: Kernel, trace: StackTrace) -> tuple[Frame, ...]:
                 offset = f"{place.offset + (0 if frame.interrupted else 1):#x}"
         except LookupError:
             pass
-        frames.append(Frame(function=clean(name) if name else None, offset=offset, source=_source(frame)))
+        frames.append(
+            Frame(function=clean(name) if name else None, offset=offset, source=_source(frame))
+        )
     return tuple(frames)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from drgn import FaultError
 
@@ -49,7 +50,7 @@ def find_poisoned(
     """
     count = num_poisoned_pages(kernel)
 
-    def run() -> list[object]:
+    def run() -> list[Any]:
         found = [pfn for pfn in sorted(set(known)) if _is_poisoned(memory_map, pfn)]
         if count and len(found) >= count:
             return [found, "found"]
@@ -81,12 +82,16 @@ def _is_poisoned(memory_map: MemoryMap, pfn: int) -> bool:
 def _scan(kernel: Kernel, memory_map: MemoryMap, span: Span, budget: Budget) -> list[int]:
     found: list[int] = []
     per_chunk = _CHUNK // memory_map.struct_size
-    for first in range(0, span.count, per_chunk):
+    for first in range(0, span.pages, per_chunk):
         if budget.spent():
             break
-        count = min(per_chunk, span.count - first)
+        count = min(per_chunk, span.pages - first)
         found += _scan_piece(
-            kernel, memory_map, span.pfn + first, count, span.address + first * memory_map.struct_size
+            kernel,
+            memory_map,
+            span.pfn + first,
+            count,
+            span.address + first * memory_map.struct_size,
         )
     return found
 

@@ -105,7 +105,9 @@ def read_log(program: Program, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
                 continue
             blk = desc + at.text_blk
             begin, end = _u64(desc_block, blk + at.begin), _u64(desc_block, blk + at.next)
-            text_len = int.from_bytes(info_block[info + at.text_len : info + at.text_len + 2], "little")
+            text_len = int.from_bytes(
+                info_block[info + at.text_len : info + at.text_len + 2], "little"
+            )
             message = text.read(begin, end, text_len)
             if message is None:
                 continue
@@ -131,7 +133,8 @@ def _spans(first: int, used: int, count: int) -> list[tuple[int, int]]:
 def _read(program: Program, address: int, size: int) -> bytes:
     """A block; where pages of it are missing, zeros, which no valid descriptor has."""
     try:
-        return program.read(address, size)
+        block: bytes = program.read(address, size)
+        return block
     except FaultError:
         pieces = []
         while size > 0:

@@ -56,7 +56,11 @@ def _addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, int]]:
     if panic.fault_address:
         found.append(("the fault address", int(panic.fault_address, 16)))
     end = next(
-        (i for i in reversed(range(len(log))) if "Kernel panic - not syncing" in log[i].text and "---[" not in log[i].text),
+        (
+            i
+            for i in reversed(range(len(log)))
+            if "Kernel panic - not syncing" in log[i].text and "---[" not in log[i].text
+        ),
         len(log),
     )
     for record in log[max(0, end - _LOOK_BACK) : end]:

@@ -14,7 +14,9 @@ Decoder = Callable[[Iterable[LogRecord]], tuple[HardwareError, ...]]
 DECODERS: dict[str, Decoder] = {"ghes": ghes_records, "mce": mce_records}
 
 
-def log_records(log: Sequence[LogRecord]) -> tuple[list[HardwareError], list[tuple[str, Exception]]]:
+def log_records(
+    log: Sequence[LogRecord],
+) -> tuple[list[HardwareError], list[tuple[str, Exception]]]:
     """What every decoder finds in the log, and which decoders failed on it.
 
     A decoder that fails never loses the others' records.

@@ -20,10 +20,14 @@ _VENDOR_INTEL, VENDOR_AMD, VENDOR_HYGON = 0, 2, 9
 _PAGE_MASK = 0xFFF
 
 # __print_mce writes bank and status first, then pr_cont pieces; another CPU's line may come between.
-_FIRST = re.compile(r"\[Hardware Error\]: CPU (\d+): Machine Check(?: Exception)?: ([0-9a-fA-F]+) Bank (\d+): ([0-9a-f]{16})")
+_FIRST = re.compile(
+    r"\[Hardware Error\]: CPU (\d+): Machine Check(?: Exception)?: ([0-9a-fA-F]+) Bank (\d+): ([0-9a-f]{16})"
+)
 _PAIR = re.compile(r"\b(TSC|ADDR|MISC|PPIN|SYND|IPID) ([0-9a-f]+)")
 _RIP = re.compile(r"RIP(?: !INEXACT!)? [0-9a-f]+:<([0-9a-f]+)>")
-_PROCESSOR = re.compile(r"PROCESSOR (\d+):([0-9a-f]+) TIME (\d+) SOCKET (\d+) APIC ([0-9a-f]+) microcode ([0-9a-f]+)")
+_PROCESSOR = re.compile(
+    r"PROCESSOR (\d+):([0-9a-f]+) TIME (\d+) SOCKET (\d+) APIC ([0-9a-f]+) microcode ([0-9a-f]+)"
+)
 
 
 def is_memory_error(status: int, vendor: int | None) -> bool | None:
@@ -44,7 +48,11 @@ def is_memory_error(status: int, vendor: int | None) -> bool | None:
 def severity(status: int, vendor: int | None, mcgstatus: int | None = None) -> Severity:
     """The class of the error by its status bits (severity.c; SDM vol. 3B, 17.6)."""
     if not status & UNCORRECTED:
-        return "deferred" if vendor in (VENDOR_AMD, VENDOR_HYGON) and status & _DEFERRED else "corrected"
+        return (
+            "deferred"
+            if vendor in (VENDOR_AMD, VENDOR_HYGON) and status & _DEFERRED
+            else "corrected"
+        )
     if status & _CORRUPT:
         return "fatal"
     if vendor in (VENDOR_AMD, VENDOR_HYGON) and mcgstatus is not None and mcgstatus & 4:
@@ -60,7 +68,11 @@ def error_words(status: int) -> str:
         request = code >> 4 & 7
         words = what[request] if request < len(what) else "reserved"
         return f"memory controller {words} error, channel {'unknown' if code & 15 == 15 else code & 15}"
-    named = {0x0134: "data load (L0 cache read of poisoned data)", 0x0150: "instruction fetch (poisoned)", 0x017A: "L3 write-back"}
+    named = {
+        0x0134: "data load (L0 cache read of poisoned data)",
+        0x0150: "instruction fetch (poisoned)",
+        0x017A: "L3 write-back",
+    }
     if code in named:
         return named[code]
     if code & 0xEF00 == 0x0100:
@@ -143,7 +155,10 @@ def mce_records(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     """Every machine-check record that the kernel printed, oldest first."""
     groups: list[list[LogRecord]] = []
     for record in log:
-        if "[Hardware Error]:" not in record.text or "{" in record.text.split("[Hardware Error]")[0]:
+        if (
+            "[Hardware Error]:" not in record.text
+            or "{" in record.text.split("[Hardware Error]")[0]
+        ):
             continue
         if _FIRST.search(record.text):
             groups.append([record])

@@ -22,11 +22,15 @@ _OLD_ACTION = re.compile(r"(.+?) (?:page )?recovery: (Ignored|Failed|Delayed|Rec
 _KILLED = re.compile(
     r"(?:Sending SIGBUS to|Killing|forcibly killing) (.+):(\d+) (?:due to hardware memory corruption|because of)"
 )
-_PANIC = re.compile(r"Kernel panic - not syncing: Memory failure: (0x[0-9a-f]+): unrecoverable page")
+_PANIC = re.compile(
+    r"Kernel panic - not syncing: Memory failure: (0x[0-9a-f]+): unrecoverable page"
+)
 _PANIC_NO_RECOVERY = re.compile(r"Kernel panic - not syncing: Memory failure on page ([0-9a-f]+)")
 # The end of the matter without an action line: memory_failure returns before action_result.
 _UNHANDLED = ("already hardware poisoned", "memory outside kernel control")
-_QUEUE_FULL = re.compile(r"Memory failure: buffer overflow when queuing memory failure at (0x[0-9a-f]+)")
+_QUEUE_FULL = re.compile(
+    r"Memory failure: buffer overflow when queuing memory failure at (0x[0-9a-f]+)"
+)
 _INJECTED = re.compile(
     r"Injecting memory failure (?:at pfn (0x[0-9a-f]+)|for (?:pfn|page) (0x[0-9a-f]+) )"
 )

@@ -162,9 +162,7 @@ def _register(kernel: Kernel, btf: Btf, kallsyms: Kallsyms) -> None:
             objects[name] = _object(program, name, flags, btf, kernel)
         return objects[name]
 
-    def find_symbol(
-        _: Program, name: str | None, address: int | None, one: bool
-    ) -> list[Symbol]:
+    def find_symbol(_: Program, name: str | None, address: int | None, one: bool) -> list[Symbol]:
         try:
             if name is not None:
                 found = kallsyms.lookup(name)

@@ -45,8 +45,14 @@ class Btf:
         """``data``: the whole .BTF section.  Raises ``LookupError`` if it is not BTF."""
         if len(data) < 24:
             raise LookupError("the BTF section is too short")
-        magic, version, _, header, type_at, type_len, str_at, str_len = struct.unpack_from("<HBBIIIII", data)
-        if magic != _MAGIC or version != 1 or header + max(type_at + type_len, str_at + str_len) > len(data):
+        magic, version, _, header, type_at, type_len, str_at, str_len = struct.unpack_from(
+            "<HBBIIIII", data
+        )
+        if (
+            magic != _MAGIC
+            or version != 1
+            or header + max(type_at + type_len, str_at + str_len) > len(data)
+        ):
             raise LookupError("the BTF section has no BTF header")
         self._program = program
         self._data = data
@@ -217,8 +223,11 @@ class Btf:
                 value -= 1 << bits
             enumerators.append(TypeEnumerator(self._string(self._words[entry]), value))
         compatible = self._program.int_type(
-            ("long" if size == 8 else "int") if signed else ("unsigned long" if size == 8 else "unsigned int"),
-            size, signed,
+            ("long" if size == 8 else "int")
+            if signed
+            else ("unsigned long" if size == 8 else "unsigned int"),
+            size,
+            signed,
         )
         return self._program.enum_type(name or None, compatible, enumerators)
 
@@ -230,5 +239,7 @@ class Btf:
             if type_id == 0:
                 variadic = True
                 break
-            parameters.append(TypeParameter(self._member_type(type_id, 0), self._string(name) or None))
+            parameters.append(
+                TypeParameter(self._member_type(type_id, 0), self._string(name) or None)
+            )
         return self._program.function_type(self.type(result), parameters, variadic)

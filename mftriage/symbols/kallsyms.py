@@ -121,7 +121,8 @@ class Kallsyms:
             sample = [self._u32(self._markers + 4 * i) for i in range(min(markers, 8))]
             if sample[0] != 0 or sample != sorted(set(sample)):
                 return False
-            for self._absolute_percpu in (False, True) if self._base is not None else (False,):
+            for absolute in (False, True) if self._base is not None else (False,):
+                self._absolute_percpu = absolute
                 self._found.clear()
                 if self.lookup("_stext") == self._stext:
                     return True
@@ -210,7 +211,9 @@ class Kallsyms:
             from bisect import bisect_right
 
             at = bisect_right(self._by_address, (address, "\U0010ffff")) - 1
-            return KernelSymbol(self._by_address[at][1], self._by_address[at][0]) if at >= 0 else None
+            return (
+                KernelSymbol(self._by_address[at][1], self._by_address[at][0]) if at >= 0 else None
+            )
         low, high = 0, self._count  # the table is sorted by address
         while low < high:
             middle = (low + high) // 2
@@ -222,16 +225,15 @@ class Kallsyms:
             return None
         at = low - 1
         found = self._address(at)
-        while at > 0 and self._address(at - 1) == found:  # aliases: the first is the kernel's choice
+        while (
+            at > 0 and self._address(at - 1) == found
+        ):  # aliases: the first is the kernel's choice
             at -= 1
         return KernelSymbol(self._name(at).decode("ascii", "backslashreplace"), found)
 
     def tables(self) -> list[tuple[int, int]]:
         """Where the tables lie, as (address, bytes), for a capsule that answers new questions."""
-        if self._walked is not None:
-            names_end = self._tokens
-        else:
-            names_end = self._markers
+        names_end = self._tokens if self._walked is not None else self._markers
         spans = [
             (self._names, names_end - self._names),
             (self._tokens, self._token_index + 512 - self._tokens),

@@ -48,9 +48,13 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
     page = facts.pages.get(pfn)
     evidence = [Fact(rule=rule, fact=f"the panic's words: {_message(facts)!r}")]
     against: list[Fact] = []
-    event = next((e for e in reversed(facts.memory_failures) if e.pfn == match[1] and e.page_type), None)
+    event = next(
+        (e for e in reversed(facts.memory_failures) if e.pfn == match[1] and e.page_type), None
+    )
     if event is not None:
-        evidence.append(Fact(rule=rule, fact=f"the kernel called it {event.page_type!r}: {event.action}"))
+        evidence.append(
+            Fact(rule=rule, fact=f"the kernel called it {event.page_type!r}: {event.action}")
+        )
         if event.page_type in _EARLIER_WORDS:
             evidence.append(
                 Fact(
@@ -59,11 +63,15 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
                 )
             )
     if facts.sysctl:
-        evidence.append(Fact(rule=rule, fact=f"vm.panic_on_unrecoverable_memory_failure is {facts.sysctl}"))
+        evidence.append(
+            Fact(rule=rule, fact=f"vm.panic_on_unrecoverable_memory_failure is {facts.sysctl}")
+        )
     _page_evidence(rule, facts, pfn, evidence)
     _records_evidence(rule, facts, pfn, evidence)
     kind = page.owner.kind if page is not None and page.owner is not None else None
-    if kind not in (None, "unknown", *_PANICKING_OWNERS) and not (event and event.page_type in _EARLIER_WORDS):
+    if kind not in (None, "unknown", *_PANICKING_OWNERS) and not (
+        event and event.page_type in _EARLIER_WORDS
+    ):
         against.append(
             Fact(
                 rule=rule,
@@ -73,9 +81,13 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
         )
     if page is not None and page.hwpoison is False:
         against.append(Fact(rule=rule, fact="PG_hwpoison is not set on the page"))
-    cause = "an injected memory failure" if facts.is_injected(pfn) else "an uncorrectable memory error"
+    cause = (
+        "an injected memory failure" if facts.is_injected(pfn) else "an uncorrectable memory error"
+    )
     if facts.is_injected(pfn):
-        against.append(Fact(rule=rule, fact="the failure was injected by software, not reported by hardware"))
+        against.append(
+            Fact(rule=rule, fact="the failure was injected by software, not reported by hardware")
+        )
     return Verdict(
         kind="unrecoverable-panic",
         confidence="certain",
@@ -176,7 +188,13 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     if event is None:
         return None
     consumed = _consumed_poison(facts)
-    confidence = "certain" if consumed and tie.flipped_bit is None else "high" if consumed or tie.flipped_bit is not None else "medium"
+    confidence = (
+        "certain"
+        if consumed and tie.flipped_bit is None
+        else "high"
+        if consumed or tie.flipped_bit is not None
+        else "medium"
+    )
     text = f"{tie.where} holds {tie.address:#x}, which lies in the page"
     if tie.flipped_bit is not None:
         text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
@@ -184,7 +202,10 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
     if event.time is not None and facts.panic.time is not None:
         evidence.append(
-            Fact(rule=rule, fact=f"the crash came {facts.panic.time - event.time:.1f} s after the failure")
+            Fact(
+                rule=rule,
+                fact=f"the crash came {facts.panic.time - event.time:.1f} s after the failure",
+            )
         )
     _page_evidence(rule, facts, tie.pfn, evidence)
     _records_evidence(rule, facts, tie.pfn, evidence)
@@ -232,7 +253,9 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
     evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
     against = []
     if facts.poisoned_pages and not facts.memory_failures:
-        against.append(Fact(rule=rule, fact=f"{len(facts.poisoned_pages)} pages are marked PG_hwpoison"))
+        against.append(
+            Fact(rule=rule, fact=f"{len(facts.poisoned_pages)} pages are marked PG_hwpoison")
+        )
     return Verdict(
         kind="unrelated",
         confidence="high" if not against else "medium",
@@ -282,7 +305,9 @@ def _message(facts: Facts) -> str:
 def _consumed_poison(facts: Facts) -> bool:
     """Whether the crash itself was raised by the hardware: a machine check or an external abort."""
     words = f"{_message(facts)} {facts.oops or ''}"
-    return bool(_MCE_PANIC.match(_message(facts)) or re.search("synchronous external abort|SError", words))
+    return bool(
+        _MCE_PANIC.match(_message(facts)) or re.search("synchronous external abort|SError", words)
+    )
 
 
 def _page_words(page: PageInfo | None, pfn: int) -> str:
@@ -315,9 +340,19 @@ def _page_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> N
     if page.hwpoison:
         evidence.append(Fact(rule=rule, fact=f"struct page {pfn:#x} has PG_hwpoison set"))
     if page.owner is not None and page.owner.kind != "unknown":
-        evidence.append(Fact(rule=rule, fact=f"the dump shows whose it is: {page.owner.detail or page.owner.kind}"))
+        evidence.append(
+            Fact(
+                rule=rule,
+                fact=f"the dump shows whose it is: {page.owner.detail or page.owner.kind}",
+            )
+        )
     if page.content_in_dump is False:
-        evidence.append(Fact(rule=rule, fact="the page's content is not in the dump (makedumpfile leaves poisoned pages out)"))
+        evidence.append(
+            Fact(
+                rule=rule,
+                fact="the page's content is not in the dump (makedumpfile leaves poisoned pages out)",
+            )
+        )
 
 
 def _records_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> None:

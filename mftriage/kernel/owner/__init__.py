@@ -58,4 +58,3 @@ def owner_of(subject: Subject) -> Owner:
         if owner is not None:
             return owner
     return Owner(kind="unknown", detail=subject.unknown_detail())
-

@@ -10,7 +10,10 @@ def detect_large_kmalloc(subject: Subject) -> Owner | None:
     """kmalloc() beyond the largest cache (a page type since 6.15)."""
     if subject.page_type != "large_kmalloc":
         return None
-    return Owner(kind="large-kmalloc", detail="kmalloc() memory too large for a slab cache; who asked for it is not kept")
+    return Owner(
+        kind="large-kmalloc",
+        detail="kmalloc() memory too large for a slab cache; who asked for it is not kept",
+    )
 
 
 def detect_hugetlb(subject: Subject) -> Owner | None:
@@ -31,4 +34,6 @@ def detect_offline(subject: Subject) -> Owner | None:
     """A page that a driver (balloon, memory hotplug) took from the kernel."""
     if subject.page_type != "offline":
         return None
-    return Owner(kind="offline", detail="page that is logically offline (balloon or memory hotplug)")
+    return Owner(
+        kind="offline", detail="page that is logically offline (balloon or memory hotplug)"
+    )

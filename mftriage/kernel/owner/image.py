@@ -25,11 +25,17 @@ def detect_zero_page(subject: Subject) -> Owner | None:
     if zero_pfn is not None:
         try:
             if kernel.program.read_u64(zero_pfn) == subject.page.pfn and subject.page.pfn:
-                return Owner(kind="zero-page", detail="the page of zeros that untouched memory reads from")
+                return Owner(
+                    kind="zero-page", detail="the page of zeros that untouched memory reads from"
+                )
         except FaultError:
             pass
     address, zero = _image_address(subject), kernel.address("empty_zero_page")
-    if zero is not None and address is not None and address <= zero < address + subject.memory_map.page_size:
+    if (
+        zero is not None
+        and address is not None
+        and address <= zero < address + subject.memory_map.page_size
+    ):
         return Owner(kind="zero-page", detail="the page of zeros that untouched memory reads from")
     return None
 

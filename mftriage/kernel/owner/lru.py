@@ -29,7 +29,9 @@ def detect(subject: Subject) -> Owner | None:
         task = _owner(subject)
         whose = f" of process {task.comm} (pid {task.pid})" if task else ""
         if order > 0:
-            return Owner(kind="thp", task=task, detail=f"transparent huge page{whose}, order {order}")
+            return Owner(
+                kind="thp", task=task, detail=f"transparent huge page{whose}, order {order}"
+            )
         return Owner(kind="anon", task=task, detail=f"anonymous memory{whose}")
     if mapping & _MOVABLE or not kernel.typed:
         return None
@@ -40,7 +42,9 @@ def detect(subject: Subject) -> Owner | None:
     if host.i_data.address_ != mapping and host.i_mapping.value_() != mapping:
         return None
     name = _path(host)
-    return Owner(kind="page-cache", file=name, detail=f"page cache of {name or 'a file without a name'}")
+    return Owner(
+        kind="page-cache", file=name, detail=f"page cache of {name or 'a file without a name'}"
+    )
 
 
 def _order(subject: Subject) -> int:

@@ -83,7 +83,9 @@ def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Ow
     found = search(kernel.dump, f"stack:{start:#x}", find)
     if found is None:
         return Owner(
-            kind="kernel-stack", caller=caller, detail=f"stack at {start:#x} of no task that runs (kept for reuse)"
+            kind="kernel-stack",
+            caller=caller,
+            detail=f"stack at {start:#x} of no task that runs (kept for reuse)",
         )
     task = describe(task_at(kernel, found))
     return Owner(

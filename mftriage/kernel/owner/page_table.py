@@ -41,12 +41,17 @@ def detect(subject: Subject) -> Owner | None:
     level = level_name(kernel, place.level)
     if not place.task:
         return Owner(
-            kind="page-table", level=level, detail=f"{level} of the kernel's own page tables, maps {place.address:#x}"
+            kind="page-table",
+            level=level,
+            detail=f"{level} of the kernel's own page tables, maps {place.address:#x}",
         )
     task = describe(task_at(kernel, place.task))
     at = "" if level == "pgd" else f", maps {place.address:#x}"
     return Owner(
-        kind="page-table", level=level, task=task, detail=f"{level} of process {task.comm} (pid {task.pid}){at}"
+        kind="page-table",
+        level=level,
+        task=task,
+        detail=f"{level} of process {task.comm} (pid {task.pid}){at}",
     )
 
 

@@ -81,7 +81,12 @@ def detect(subject: Subject) -> Owner | None:
     else:
         detail += f", which object is not known: {objects} of {object_size} bytes share the slab"
     return Owner(
-        kind="slab", detail=detail, slab_cache=name, object_size=object_size, objects=objects, object=found
+        kind="slab",
+        detail=detail,
+        slab_cache=name,
+        object_size=object_size,
+        objects=objects,
+        object=found,
     )
 
 
@@ -150,7 +155,9 @@ def _members(kind: Type, base: int) -> list[tuple[str, int, int]]:
             found += _members(inner, start)
             continue
         try:
-            width = (member.bit_field_size + 7) // 8 if member.bit_field_size else sizeof(member.type)
+            width = (
+                (member.bit_field_size + 7) // 8 if member.bit_field_size else sizeof(member.type)
+            )
         except TypeError:  # a flexible array or an incomplete type
             width = 0
         found.append((member.name, start, start + width))
@@ -168,4 +175,3 @@ def _allocated(subject: Subject, address: int) -> bool | None:
     except (FaultError, LookupError, ValueError):
         return None
     return info.allocated if info is not None else None
-

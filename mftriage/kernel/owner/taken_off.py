@@ -28,7 +28,9 @@ def detect(subject: Subject) -> Owner | None:
     if not subject.memory_map.is_poisoned(subject.page):
         return None
     if kind := _WORDS.get(subject.words or ""):
-        return Owner(kind=kind, detail=f"by the kernel's words ({subject.words!r}); out of use since")
+        return Owner(
+            kind=kind, detail=f"by the kernel's words ({subject.words!r}); out of use since"
+        )
     if subject.page.private == _MAGIC_HWPOISON:
         return Owner(kind="free", detail="taken off the buddy allocator's free lists")
     return None
