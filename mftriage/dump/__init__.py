@@ -119,7 +119,7 @@ def _memory(fd: int, header: Header, arch: str) -> PhysicalMemory:
         return ElfMemory(fd, header.segments)
     program = Program(platform_of(arch))
     try:
-        program.set_core_dump(fd)
+        program.set_core_dump(os.dup(fd))  # drgn closes what it is given
     except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
         raise DumpError(
             f"libkdumpfile can't open this dump: {error}",

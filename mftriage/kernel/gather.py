@@ -245,9 +245,7 @@ def _add_pages(ask: _Gatherer, facts: Facts) -> None:
     hit = [
         int(record.physical_address, 16) // facts.page_size
         for record in facts.hardware_errors
-        if record.physical_address is not None
-        and record.severity not in ("corrected", None)
-        and record.is_memory is not False
+        if record.physical_address is not None and record.severity not in ("corrected", None)
     ]
     poisoned = ask.ask(
         "all poisoned pages",

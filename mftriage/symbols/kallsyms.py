@@ -59,12 +59,10 @@ class Kallsyms:
         relative_base = vmcoreinfo.symbol("kallsyms_relative_base")
         self._stext = table("_stext")
         try:
-            self._count = self._u32(table("kallsyms_num_syms"))
-            if not 0 < self._count < _MAX_SYMBOLS:
-                raise LookupError("kallsyms_num_syms is not sane")
             # Without a base the offsets are relative to their own place (since 7.0).
             self._base = None if relative_base is None else self._u64(relative_base)
             self._token_strings = self._load_tokens()
+            self._count = self._number(table("kallsyms_num_syms"))
         except drgn.FaultError as error:
             raise LookupError(f"the kallsyms tables are not in the dump ({error})") from error
         self._absolute_percpu = False
@@ -95,6 +93,37 @@ class Kallsyms:
         index = struct.unpack("<256H", self._read(self._token_index, 512))
         table = self._read(self._tokens, index[-1] + 64)
         return [table[at : table.find(b"\0", at)] for at in index]
+
+    def _number(self, address: int) -> int:
+        """kallsyms_num_syms; counted by the markers where its page is the one that was hit."""
+        try:
+            count = self._u32(address)
+        except drgn.FaultError:
+            count = self._counted()
+        if not 0 < count < _MAX_SYMBOLS:
+            raise LookupError("kallsyms_num_syms is not sane")
+        return count
+
+    def _counted(self) -> int:
+        """The number of names: 256 for each marker but the last, whose block is walked to its end."""
+        for start in (self._tokens & -8, (self._tokens & -8) - 4):
+            at = start - 4
+            last = self._u32(at)
+            following = last + 1
+            while 0 < (offset := self._u32(at)) < following:
+                following = offset
+                at -= 4
+            if self._u32(at) != 0 or at == start - 4:
+                continue
+            blocks = (start - at) // 4
+            name, names = self._names + last, 0
+            while name < at and (length := self._read(name, 1)[0]) and names < 256:
+                if length & 0x80:
+                    length = (length & 0x7F | self._read(name + 1, 1)[0] << 7) + 1
+                name += 1 + length
+                names += 1
+            return 256 * (blocks - 1) + names
+        raise LookupError("kallsyms_num_syms is not in the dump, and the markers do not tell it")
 
     # deriving the unexported tables
 
@@ -192,11 +221,7 @@ class Kallsyms:
     def _search(self, wanted: bytes) -> int | None:
         low, high = 0, self._count
         while low < high:
-            middle = (low + high) // 2
-            index = int.from_bytes(self._read(self._seqs + _SEQ * middle, _SEQ), "big")
-            if index >= self._count:
-                raise ValueError("kallsyms_seqs_of_names is damaged")
-            name = self._name(index)
+            middle, index, name = self._probe(low, high)
             if name == wanted:
                 return self._address(index)
             if name < wanted:
@@ -204,6 +229,22 @@ class Kallsyms:
             else:
                 high = middle
         return None
+
+    def _probe(self, low: int, high: int) -> tuple[int, int, bytes]:
+        """A name near the middle of [low, high): its rank, index and text.
+
+        A name on a page that is not in the dump is passed over for its neighbour.
+        """
+        middle = (low + high) // 2
+        for rank in (*range(middle, min(high, middle + 8)), *range(max(low, middle - 8), middle)):
+            try:
+                index = int.from_bytes(self._read(self._seqs + _SEQ * rank, _SEQ), "big")
+                if index >= self._count:
+                    raise ValueError("kallsyms_seqs_of_names is damaged")
+                return rank, index, self._name(index)
+            except drgn.FaultError as error:
+                fault = error
+        raise fault
 
     def nearest(self, address: int) -> KernelSymbol | None:
         """The last symbol at or below ``address``; ``None`` below the first one."""
