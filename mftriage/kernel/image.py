@@ -38,7 +38,7 @@ _BOUNDS = (
 
 def image_bounds(kernel: Kernel) -> tuple[int, int] | None:
     """Virtual addresses of the image's first byte and of the one behind its last."""
-    start = kernel.address("_text") or kernel.address("_stext")
+    start = kernel.address("_text") or kernel.dump.vmcoreinfo.symbol("_stext")
     end = kernel.address("_end")
     return (start, end) if start is not None and end is not None and start < end else None
 

@@ -139,7 +139,7 @@ def _use_btf(kernel: Kernel) -> None:
     kernel.tier = "btf"
     _register(kernel, btf, kallsyms)
     # Without its range drgn does not know the kernel's own code, and a stack ends after one frame.
-    text, end = kallsyms.lookup("_stext"), kallsyms.lookup("_end")
+    text, end = kernel.dump.vmcoreinfo.symbol("_stext"), kernel.address("_end")
     if text is not None and end is not None:
         module = program.main_module("kernel", create=True)
         module.address_range = (text, end)

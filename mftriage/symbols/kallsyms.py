@@ -58,6 +58,12 @@ class Kallsyms:
         self._offsets = table("kallsyms_offsets")
         relative_base = vmcoreinfo.symbol("kallsyms_relative_base")
         self._stext = table("_stext")
+        # Names to verify by: _stext's own may be on the page that was hit.
+        self._known = {
+            name: address
+            for name in ("_stext", "init_uts_ns", "swapper_pg_dir")
+            if (address := vmcoreinfo.symbol(name)) is not None
+        }
         try:
             # Without a base the offsets are relative to their own place (since 7.0).
             self._base = None if relative_base is None else self._u64(relative_base)
@@ -145,7 +151,7 @@ class Kallsyms:
         return False
 
     def _holds(self, markers: int) -> bool:
-        """Markers start at 0 and ascend, and looking ``_stext`` up gives VMCOREINFO's address."""
+        """Markers start at 0 and ascend, and a name has the address that VMCOREINFO gives it."""
         try:
             sample = [self._u32(self._markers + 4 * i) for i in range(min(markers, 8))]
             if sample[0] != 0 or sample != sorted(set(sample)):
@@ -153,11 +159,20 @@ class Kallsyms:
             for absolute in (False, True) if self._base is not None else (False,):
                 self._absolute_percpu = absolute
                 self._found.clear()
-                if self.lookup("_stext") == self._stext:
+                if self._agrees():
                     return True
         except (drgn.FaultError, IndexError, ValueError):
             pass
         self._names_of.clear()
+        return False
+
+    def _agrees(self) -> bool:
+        """Whether the first name that can be looked up has the address that VMCOREINFO gives it."""
+        for name, address in self._known.items():
+            try:
+                return self.lookup(name) == address
+            except drgn.FaultError:
+                continue
         return False
 
     def _walk(self) -> None:
