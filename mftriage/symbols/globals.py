@@ -29,6 +29,7 @@ GLOBALS: dict[str, str] = {
     "page_offset_base": "unsigned long",
     "vmemmap_base": "unsigned long",
     "memstart_addr": "s64",
+    "saved_command_line": "char *",
     "kimage_voffset": "u64",
     "vabits_actual": "u64",
     "min_low_pfn": "unsigned long",

@@ -112,7 +112,7 @@ class Kallsyms:
 
     def _counted(self) -> int:
         """The number of names: 256 for each marker but the last, whose block is walked to its end."""
-        for start in (self._tokens & -8, (self._tokens & -8) - 4):
+        for start in (self._tokens & -4, (self._tokens & -4) - 4):
             at = start - 4
             last = self._u32(at)
             following = last + 1
