@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 
 import drgn
@@ -61,23 +61,24 @@ class Btf:
         self._words = memoryview(data)[self._types_at : self._types_end].cast("I")
         self._strings = header + str_at
         self._strings_end = self._strings + str_len
-        self._starts = self._scan()
+        self._starts, self._names = self._scan()
         self._made: dict[int, Type] = {}
 
-    def _scan(self) -> array[int]:
-        """Where each type begins, in words; type 1 stands first."""
+    def _scan(self) -> tuple[array[int], array[int]]:
+        """Where each type begins, in words, and its name's offset; type 1 stands first."""
         step = [(3 + _FIXED.get(kind, 0), _EACH.get(kind, 0)) for kind in range(128)]
         words = self._words
         end = len(words)
-        starts = array("I")
-        add = starts.append
+        starts, names = array("I"), array("I")
+        add, add_name = starts.append, names.append
         at = 0
         while at + 2 < end:
             add(at)
+            add_name(words[at])
             info = words[at + 1]
             fixed, each = step[info >> 24 & 0x7F]
             at += fixed + each * (info & 0xFFFFFF) if each else fixed
-        return starts
+        return starts, names
 
     # finding
 
@@ -91,16 +92,15 @@ class Btf:
         at = self._data.find(b"\0" + name.encode() + b"\0", self._strings, self._strings_end)
         if at < 0:
             return []
-        wanted = struct.pack("<I", at + 1 - self._strings)
-        ids = []
-        at = self._data.find(wanted, self._types_at, self._types_end)
-        while at >= 0:
-            word, odd = divmod(at - self._types_at, 4)
-            index = bisect_left(self._starts, word)
-            if not odd and index < len(self._starts) and self._starts[index] == word:
+        wanted = at + 1 - self._strings
+        ids: list[int] = []
+        index = -1
+        try:
+            while True:
+                index = self._names.index(wanted, index + 1)
                 ids.append(index + 1)
-            at = self._data.find(wanted, at + 1, self._types_end)
-        return ids
+        except ValueError:
+            return ids
 
     def _kind(self, type_id: int) -> int:
         return self._words[self._starts[type_id - 1] + 1] >> 24 & 0x7F

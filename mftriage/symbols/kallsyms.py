@@ -26,6 +26,7 @@ Read = Callable[[int, int], bytes]
 _BLOCK = 4096
 _SEQ = 3
 _MAX_SYMBOLS = 1 << 22
+_MAX_NAME = 1024  # bytes; KSYM_NAME_LEN is 512
 
 
 class KernelSymbol(NamedTuple):
@@ -42,7 +43,7 @@ class Kallsyms:
         """Raises ``LookupError`` where VMCOREINFO or the dump lacks the tables."""
         self._program = program
         self._blocks: dict[int, bytes] = {}
-        self._names_of: dict[int, list[bytes]] = {}
+        self._packed: dict[int, bytes] = {}
         self._found: dict[str, int | None] = {}
         self._walked: dict[str, int] | None = None
 
@@ -163,7 +164,7 @@ class Kallsyms:
                     return True
         except (drgn.FaultError, IndexError, ValueError):
             pass
-        self._names_of.clear()
+        self._packed.clear()
         return False
 
     def _agrees(self) -> bool:
@@ -189,27 +190,34 @@ class Kallsyms:
 
     # names and addresses
 
-    def _block_names(self, block: int) -> list[bytes]:
-        """The up to 256 names of a block, each with its type character in front."""
-        names = self._names_of.get(block)
-        if names is not None:
-            return names
-        at = self._names + self._u32(self._markers + 4 * block)
-        tokens = self._token_strings
-        names = []
-        for _ in range(min(256, self._count - 256 * block)):
-            length = self._read(at, 1)[0]
-            at += 1
-            if length & 0x80:  # a long symbol: ULEB128 of two bytes (73bbb94466fd, 6.1)
-                length = length & 0x7F | self._read(at, 1)[0] << 7
-                at += 1
-            names.append(b"".join([tokens[t] for t in self._read(at, length)]))
-            at += length
-        self._names_of[block] = names
-        return names
+    def _block(self, block: int) -> bytes:
+        """The packed names of a block of 256."""
+        packed = self._packed.get(block)
+        if packed is None:
+            marker = self._markers + 4 * block
+            start = self._names + self._u32(marker)
+            last = 256 * (block + 1) >= self._count
+            end = self._markers if last else self._names + self._u32(marker + 4)
+            if not 0 < end - start <= 256 * _MAX_NAME:
+                raise ValueError("kallsyms_markers are damaged")
+            packed = self._packed[block] = self._read(start, end - start)
+        return packed
 
     def _name(self, index: int) -> bytes:
-        return self._block_names(index >> 8)[index & 255][1:]
+        """The name of a symbol by its index: the type character in front is left out."""
+        packed = self._block(index >> 8)
+        at = 0
+        for _ in range(index & 255):
+            length = packed[at]
+            if length & 0x80:  # a long symbol: ULEB128 of two bytes (73bbb94466fd, 6.1)
+                length = (length & 0x7F | packed[at + 1] << 7) + 1
+            at += 1 + length
+        length = packed[at]
+        if length & 0x80:
+            at += 1
+            length = length & 0x7F | packed[at] << 7
+        tokens = self._token_strings
+        return b"".join([tokens[t] for t in packed[at + 1 : at + 1 + length]])[1:]
 
     def _address(self, index: int) -> int:
         at = self._offsets + 4 * index
