@@ -9,6 +9,7 @@ import drgn
 from drgn import FaultError, Object, StackFrame, StackTrace
 
 from mftriage.dump.header import Note
+from mftriage.kernel.percpu import current_task as running_on
 from mftriage.kernel.tasks import describe
 from mftriage.log import LogRecord
 from mftriage.model import Frame, Panic, Task
@@ -156,9 +157,7 @@ def panic_cpu(kernel: Kernel) -> int | None:
 
 def current_task(kernel: Kernel, cpu: int) -> Object:
     """The ``struct task_struct *`` that ran on a CPU.  Raises ``FaultError`` or ``LookupError``."""
-    from drgn.helpers.linux.sched import cpu_curr
-
-    task = cpu_curr(kernel.program, cpu)
+    task = running_on(kernel, cpu)
     describe(task)
     return task
 
