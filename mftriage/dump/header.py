@@ -2,7 +2,7 @@
 
 ELF cores: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, virsh dump.
 kdump-compressed: makedumpfile's diskdump_mod.h (struct disk_dump_header, struct kdump_sub_header),
-which QEMU writes too (dump/dump.c), leaving utsname empty.
+which QEMU writes too (dump/dump.c), with a machine that is empty, or "Unknown" on arm64.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from mftriage.dump.kdump import Index, Layout
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import DumpError
 
@@ -45,7 +46,7 @@ class Header:
     """A dump as its header describes it.
 
     ``expected_size`` is the least number of bytes that a whole file would have; ``segments``
-    are an ELF core's PT_LOADs.
+    are an ELF core's PT_LOADs, ``layout`` is that of a kdump-compressed file.
     """
 
     container: Container
@@ -54,6 +55,7 @@ class Header:
     vmcoreinfo: VmcoreInfo
     expected_size: int
     segments: tuple[Segment, ...] = field(default=(), repr=False)
+    layout: Layout | None = None
 
 
 def read_header(fd: int) -> Header:
@@ -159,43 +161,28 @@ def _kdump(fd: int) -> Header:
             notes = parse_notes(os.pread(fd, min(size, _MAX_NOTES), offset))
     if not vmcoreinfo.values:
         vmcoreinfo = _vmcoreinfo(notes)
+    start = struct.unpack_from("<Q", sub, 16)[0] if version >= 2 and len(sub) >= 32 else 0
     if version >= 6 and len(sub) >= 104:
-        max_mapnr = struct.unpack_from("<Q", sub, 96)[0]
-    if machine and machine not in _MACHINES:
+        start, _, max_mapnr = struct.unpack_from("<QQQ", sub, 80)
+    split = struct.unpack_from("<i", sub, 12)[0] if version >= 2 and len(sub) >= 16 else 0
+    arch = _MACHINES.get(machine) or vmcoreinfo.arch
+    if arch is None and machine:
         raise DumpError(
             f"this dump is of an architecture that mftriage does not know ({machine!r})",
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
+    layout = Layout(
+        block=block_size,
+        bitmap_at=(1 + max(sub_blocks, 0)) * block_size,
+        bitmap_size=max(bitmap_blocks, 0) * block_size,
+        max_mapnr=max_mapnr,
+        start=start if split else 0,
+    )
     return Header(
         container="kdump",
-        arch=_MACHINES.get(machine) or vmcoreinfo.arch,
+        arch=arch,
         notes=notes,
         vmcoreinfo=vmcoreinfo,
-        expected_size=_kdump_size(fd, block_size, 1 + sub_blocks, bitmap_blocks, max_mapnr),
+        expected_size=Index(fd, layout).expected_size(),
+        layout=layout,
     )
-
-
-def _kdump_size(fd: int, block: int, first: int, bitmap_blocks: int, max_mapnr: int) -> int:
-    """The end of the furthest page in a kdump-compressed file, by its page descriptors."""
-    size = bitmap_blocks * block
-    at = first * block
-    descriptors = at + size
-    file_size = os.fstat(fd).st_size
-    if file_size <= descriptors:
-        return descriptors + 1
-    needed = (max_mapnr + 7) // 8
-    if 2 * needed <= size:  # the second bitmap is that of the pages which are in the dump
-        at, size = at + size // 2, size // 2
-    pages = 0
-    for chunk in range(at, at + size, 1 << 20):
-        data = os.pread(fd, min(1 << 20, at + size - chunk), chunk)
-        pages += int.from_bytes(data, "little").bit_count()
-    # struct page_desc {off_t offset; u32 size; u32 flags; u64 page_flags}; pages are written in
-    # order but for the one zero page that all share, so the last few descriptors suffice.
-    tail = os.pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
-    ends = [
-        offset + length
-        for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])
-    ]
-    end: int = max([descriptors + 24 * pages, *ends])
-    return end

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from drgn import Architecture, FaultError, Platform, Program
+from drgn import Architecture, FaultError, Platform
 
 from mftriage.dump.header import Segment
 
@@ -59,18 +59,6 @@ class ElfMemory:
             address += length
             size -= length
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-class KdumpMemory:
-    """A kdump-compressed dump, read by drgn's libkdumpfile."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def read(self, address: int, size: int) -> bytes:
-        """See ``PhysicalMemory``."""
-        data: bytes = self._program.read(address, size, True)
-        return data
 
 
 class RecordingMemory:
