@@ -71,6 +71,12 @@ def read_header(fd: int) -> Header:
     )
 
 
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything."""
+    left = os.fstat(fd).st_size - offset
+    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 else b""
+
+
 def parse_notes(data: bytes) -> tuple[Note, ...]:
     """The notes in ``data``, as far as they are whole (ELF gABI, "Note Section"; 4-byte aligned)."""
     notes = []
@@ -113,9 +119,9 @@ def _elf(fd: int, magic: bytes) -> Header:
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
     if phnum == _PN_XNUM:  # the real number stands in section 0's sh_info
-        section = os.pread(fd, 64, shoff)
+        section = _pread(fd, 64, shoff)
         phnum = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
-    table = os.pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
+    table = _pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
     segments, notes, expected = [], b"", phoff + phnum * phentsize
     for at in range(0, len(table) - 55, max(phentsize, 56)):
         kind, _, offset, _, paddr, size, _ = struct.unpack_from("<IIQQQQQ", table, at)
@@ -123,7 +129,7 @@ def _elf(fd: int, magic: bytes) -> Header:
         if kind == _PT_LOAD and size:
             segments.append(Segment(paddr, offset, size))
         elif kind == _PT_NOTE:
-            notes += os.pread(fd, min(size, _MAX_NOTES), offset)
+            notes += _pread(fd, min(size, _MAX_NOTES - len(notes)), offset)
     parsed = parse_notes(notes)
     return Header(
         container="elf",
@@ -144,19 +150,19 @@ def _kdump(fd: int) -> Header:
     version = struct.unpack_from("<i", main, 8)[0]
     machine = main[12 + 4 * 65 : 12 + 5 * 65].split(b"\0", 1)[0].decode("ascii", "replace")
     _, block_size, sub_blocks, bitmap_blocks, max_mapnr = struct.unpack_from("<iiiiI", main, 424)
-    if not 512 <= block_size <= 1 << 20:
-        raise DumpError("the dump's header is damaged (block size)", "copy the dump again")
-    sub = os.pread(fd, 104, block_size)
+    if not 512 <= block_size <= 1 << 20 or sub_blocks < 0 or bitmap_blocks < 0:
+        raise DumpError("the dump's header is damaged (block sizes)", "copy the dump again")
+    sub = _pread(fd, 104, block_size)
     notes: tuple[Note, ...] = ()
     vmcoreinfo = VmcoreInfo(b"")
     if version >= 3 and len(sub) >= 48:
         offset, size = struct.unpack_from("<QQ", sub, 32)
         if offset:
-            vmcoreinfo = VmcoreInfo(os.pread(fd, min(size, _MAX_NOTES), offset))
+            vmcoreinfo = VmcoreInfo(_pread(fd, min(size, _MAX_NOTES), offset))
     if version >= 4 and len(sub) >= 64:
         offset, size = struct.unpack_from("<QQ", sub, 48)
         if offset:
-            notes = parse_notes(os.pread(fd, min(size, _MAX_NOTES), offset))
+            notes = parse_notes(_pread(fd, min(size, _MAX_NOTES), offset))
     if not vmcoreinfo.values:
         vmcoreinfo = _vmcoreinfo(notes)
     if version >= 6 and len(sub) >= 104:
@@ -188,11 +194,11 @@ def _kdump_size(fd: int, block: int, first: int, bitmap_blocks: int, max_mapnr: 
         at, size = at + size // 2, size // 2
     pages = 0
     for chunk in range(at, at + size, 1 << 20):
-        data = os.pread(fd, min(1 << 20, at + size - chunk), chunk)
+        data = _pread(fd, min(1 << 20, at + size - chunk), chunk)
         pages += int.from_bytes(data, "little").bit_count()
     # struct page_desc {off_t offset; u32 size; u32 flags; u64 page_flags}; pages are written in
     # order but for the one zero page that all share, so the last few descriptors suffice.
-    tail = os.pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
+    tail = _pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
     ends = [
         offset + length
         for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])
