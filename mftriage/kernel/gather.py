@@ -91,7 +91,7 @@ class _Gatherer:
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
-                return parse_text(text.splitlines())
+                return parse_text(text.split("\n"))  # other ends of lines may be in a message
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
         self.note(
