@@ -7,7 +7,6 @@ from pathlib import Path
 from drgn import FaultError
 
 from mftriage.dump.capsule import NOTE_NAME, Contents, Note, Sidecar, sidecar_note, write_capsule
-from mftriage.kernel.image import image_offset
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.symbols import Kernel
 from mftriage.triage import Analysis
@@ -49,7 +48,7 @@ def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = F
 
 def _table_pfns(kernel: Kernel) -> set[int]:
     """The page frames of the type and symbol tables, which lie in the kernel image."""
-    offset = image_offset(kernel)
+    offset = kernel.dump.image_offset
     if offset is None:
         return set()
     shift = kernel.dump.page_size.bit_length() - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +28,8 @@ __all__ = ["Dump", "open_dump"]
 
 # A plug-in of the host's drgn could change what a dump says, and looking for them takes 70 ms.
 os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
+
+_X86_START_KERNEL_MAP = 0xFFFFFFFF80000000  # asm/page_64_types.h
 
 
 def _quiet(label: str, done: int, total: int) -> None:
@@ -53,6 +56,18 @@ class Dump:
     log_beside: Path | None
     sidecar: Sidecar
     _file: BinaryIO = field(repr=False)
+
+    @cached_property
+    def image_offset(self) -> int | None:
+        """What to add to a physical address in the kernel image to get its virtual address.
+
+        x86_64: __START_KERNEL_map - phys_base (asm/page_64.h, __phys_addr_nodebug); arm64:
+        kimage_voffset (asm/memory.h, __kimg_to_phys).
+        """
+        if self.arch == "arm64":
+            return self.vmcoreinfo.number("kimage_voffset")
+        phys_base = self.vmcoreinfo.number("phys_base")
+        return None if phys_base is None else _X86_START_KERNEL_MAP - phys_base
 
     def close(self) -> None:
         """Let go of the file."""

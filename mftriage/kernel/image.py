@@ -1,21 +1,10 @@
-"""Where the kernel image lies in physical memory, and what its parts are called."""
+"""The parts of the kernel image, and what they are called."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from mftriage.symbols import Kernel
-
-_X86_START_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map, asm/page_64_types.h
-
-
-def image_offset(kernel: Kernel) -> int | None:
-    """What to add to a physical address in the kernel image to get its virtual address."""
-    vmcoreinfo = kernel.dump.vmcoreinfo
-    if kernel.dump.arch == "arm64":
-        return vmcoreinfo.number("kimage_voffset")
-    phys_base = vmcoreinfo.number("phys_base")
-    return None if phys_base is None else _X86_START_KERNEL_MAP - phys_base
 
 
 class Section(NamedTuple):

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import drgn
-from drgn import FaultError, Object, sizeof
+from drgn import FaultError, Object, container_of, sizeof
 
+from mftriage.kernel.percpu import online_cpus, per_cpu
 from mftriage.kernel.system import Clock
 from mftriage.model import HardwareError
 from mftriage.records.mce import VALID, from_registers
 from mftriage.symbols import Kernel
 
-_MAX_POOL = 1 << 20
-_MAX_CPUS = 8192
+_MAX_POOL = 1 << 20  # bytes
+_MAX_CHUNKS = 64
 _SOFTWARE_BANKS = range(128, 256)  # K_*_BANK, asm/mce.h: thermal and such
 
 
@@ -50,11 +51,13 @@ def _pool(kernel: Kernel) -> Iterator[Object]:
     # Since 6.14 (750fd23926f1) the node holds a struct mce_hw_err, before that a struct mce.
     member = "err" if node.has_member("err") else "mce"
     slot = 1 << max(pool.min_alloc_order.value_(), (sizeof(node) - 1).bit_length())
-    from drgn.helpers.linux.list import list_for_each_entry
-
-    for chunk in list_for_each_entry(
-        "struct gen_pool_chunk", pool.chunks.address_of_(), "next_chunk"
-    ):
+    head = pool.chunks.address_of_()
+    link = pool.chunks.next.read_()
+    for _ in range(_MAX_CHUNKS):
+        if link == head:
+            break
+        chunk = container_of(link, "struct gen_pool_chunk", "next_chunk")
+        link = link.next.read_()
         start, end = chunk.start_addr.value_(), chunk.end_addr.value_()
         if not 0 < end - start <= _MAX_POOL:
             continue
@@ -65,18 +68,13 @@ def _pool(kernel: Kernel) -> Iterator[Object]:
 def _per_cpu(kernel: Kernel) -> Iterator[Object]:
     """What each CPU saw last in its machine-check handler."""
     program = kernel.program
-    from drgn.helpers.linux.cpumask import for_each_online_cpu
-    from drgn.helpers.linux.percpu import per_cpu
-
     try:
         seen = program["hw_errs_seen"]
     except LookupError:
         seen = program["mces_seen"]
-    for count, cpu in enumerate(for_each_online_cpu(program)):
-        if count >= _MAX_CPUS:
-            break
+    for cpu in online_cpus(kernel):
         try:
-            yield _mce(per_cpu(seen, cpu))
+            yield _mce(per_cpu(kernel, seen, cpu))
         except FaultError:
             continue
 

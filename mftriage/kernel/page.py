@@ -96,10 +96,13 @@ def order_of(kernel: Kernel, memory_map: MemoryMap, head: Page) -> int | None:
         return 0
     if not kernel.typed:
         return None
-    from drgn.helpers.linux.mm import compound_order
-
     try:
-        order = compound_order(Object(kernel.program, "struct page *", head.address)).value_()
+        folio = Object(kernel.program, "struct folio *", head.address)
+        # In the low byte of _flags_1 since 6.6 (ebc1baf5c9b4); 6.1 (379708ffde1b) has a member.
+        if folio.type_.type.has_member("_folio_order"):
+            order = int(folio._folio_order.value_())
+        else:
+            order = int(folio._flags_1.value_()) & 0xFF
     except (FaultError, LookupError, AttributeError):
         return None
     return order if order <= _MAX_ORDER else None

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from drgn import FaultError
 
-from mftriage.kernel.image import image_offset
 from mftriage.kernel.search import Budget
 from mftriage.symbols import Kernel
 
@@ -59,7 +58,7 @@ def geometry(kernel: Kernel) -> Geometry:
 def kernel_root(kernel: Kernel) -> int | None:
     """The physical address of the kernel's own top table (swapper_pg_dir)."""
     root = kernel.dump.vmcoreinfo.symbol("swapper_pg_dir")
-    offset = image_offset(kernel)
+    offset = kernel.dump.image_offset
     return None if root is None or offset is None else root - offset & _CANONICAL - 1
 
 

@@ -9,6 +9,8 @@ import drgn
 from drgn import FaultError, Object, StackFrame, StackTrace
 
 from mftriage.dump.header import Note
+from mftriage.kernel.orc import Step, unwind
+from mftriage.kernel.percpu import current_task as running_on
 from mftriage.kernel.tasks import describe
 from mftriage.log import LogRecord
 from mftriage.model import Frame, Panic, Task
@@ -156,9 +158,7 @@ def panic_cpu(kernel: Kernel) -> int | None:
 
 def current_task(kernel: Kernel, cpu: int) -> Object:
     """The ``struct task_struct *`` that ran on a CPU.  Raises ``FaultError`` or ``LookupError``."""
-    from drgn.helpers.linux.sched import cpu_curr
-
-    task = cpu_curr(kernel.program, cpu)
+    task = running_on(kernel, cpu)
     describe(task)
     return task
 
@@ -171,8 +171,13 @@ def stack(kernel: Kernel, cpu: int, task: Object) -> tuple[Frame, ...]:
     registers = _registers(kernel, cpu, task)
     if registers is None:
         raise LookupError("the dump has no registers of the CPU that panicked")
-    frames = kernel.program.stack_trace(_pt_regs(kernel, registers))
-    return _frames(kernel, frames)
+    orc = kernel.dump.arch == "x86_64"
+    if orc and kernel.tier == "btf":
+        return tuple(_frame(kernel, step) for step in unwind(kernel, registers))
+    frames = _frames(kernel, kernel.program.stack_trace(_pt_regs(kernel, registers)))
+    if orc and len(frames) < 2:  # drgn stops at __crash_kexec, which has no ORC entry
+        return tuple(_frame(kernel, step) for step in unwind(kernel, registers))
+    return frames
 
 
 def _prstatus(notes: Sequence[Note]) -> list[bytes]:
@@ -205,6 +210,14 @@ def _pt_regs(kernel: Kernel, registers: bytes) -> Object:
     return Object.from_bytes_(
         kernel.program, kind, registers[: words * 8].ljust(size, b"\0")[:size]
     )
+
+
+def _frame(kernel: Kernel, step: Step) -> Frame:
+    before = 0 if step.exact else 1  # a call may be the last instruction of its function
+    place = kernel.nearest(step.ip - before)
+    if place is None:
+        return Frame(function=None, offset=None)
+    return Frame(function=clean(place.name), offset=f"{place.offset + before:#x}")
 
 
 def _frames(kernel: Kernel, trace: StackTrace) -> tuple[Frame, ...]:

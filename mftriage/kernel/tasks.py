@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drgn import FaultError, Object
-from drgn.helpers.linux.pid import for_each_task
 
 from mftriage.kernel.search import Budget
 from mftriage.model import Task
@@ -17,6 +16,8 @@ def tasks(kernel: Kernel, budget: Budget) -> Iterator[Object]:
     """Every task that can be reached while the budget lasts, ``init_task`` first."""
     if (address := kernel.address("init_task")) is not None:
         yield Object(kernel.program, "struct task_struct", address=address).address_of_()
+    from drgn.helpers.linux.pid import for_each_task
+
     try:
         for task in for_each_task(kernel.program):
             if budget.spent():

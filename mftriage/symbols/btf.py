@@ -7,21 +7,19 @@ a drgn type (some 200 of 120,000); all that is read in one go is where each type
 from __future__ import annotations
 
 import struct
-from array import array
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 
 import drgn
 from drgn import Object, Program, Type, TypeEnumerator, TypeKind, TypeMember, TypeParameter
 
+from mftriage.symbols.btf_index import index_of
+
 _MAGIC = 0xEB9F
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
 _VOLATILE, _CONST, _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT = range(9, 17)
 _DECL_TAG, _TYPE_TAG, _ENUM64 = range(17, 20)
-
-# Words behind the three of struct btf_type: a fixed number, and a number for each of vlen.
-_FIXED = {_INT: 1, _ARRAY: 3, _VAR: 1, _DECL_TAG: 1}
-_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 3, _ENUM64: 3}
 
 _NAMED = {
     TypeKind.STRUCT: (_STRUCT,),
@@ -37,8 +35,7 @@ _NAMED = {
 class Btf:
     """The types of one kernel.
 
-    kind and vlen are masked with 0x7f and 0xffffff: wider since Linux 7.2, and the bits were
-    zero before.  hdr_len is honoured, because 7.1 may put a layout section behind the header.
+    hdr_len is honoured, because 7.1 may put a layout section behind the header.
     """
 
     def __init__(self, program: Program, data: bytes) -> None:
@@ -61,24 +58,9 @@ class Btf:
         self._words = memoryview(data)[self._types_at : self._types_end].cast("I")
         self._strings = header + str_at
         self._strings_end = self._strings + str_len
-        self._starts, self._names = self._scan()
+        self._starts, names = index_of(self._words)
+        self._names = names.tobytes()
         self._made: dict[int, Type] = {}
-
-    def _scan(self) -> tuple[array[int], array[int]]:
-        """Where each type begins, in words, and its name's offset; type 1 stands first."""
-        step = [(3 + _FIXED.get(kind, 0), _EACH.get(kind, 0)) for kind in range(128)]
-        words = self._words
-        end = len(words)
-        starts, names = array("I"), array("I")
-        add, add_name = starts.append, names.append
-        at = 0
-        while at + 2 < end:
-            add(at)
-            add_name(words[at])
-            info = words[at + 1]
-            fixed, each = step[info >> 24 & 0x7F]
-            at += fixed + each * (info & 0xFFFFFF) if each else fixed
-        return starts, names
 
     # finding
 
@@ -92,15 +74,14 @@ class Btf:
         at = self._data.find(b"\0" + name.encode() + b"\0", self._strings, self._strings_end)
         if at < 0:
             return []
-        wanted = at + 1 - self._strings
+        wanted = (at + 1 - self._strings).to_bytes(4, sys.byteorder)
         ids: list[int] = []
-        index = -1
-        try:
-            while True:
-                index = self._names.index(wanted, index + 1)
-                ids.append(index + 1)
-        except ValueError:
-            return ids
+        at = self._names.find(wanted)
+        while at >= 0:
+            if at % 4 == 0:
+                ids.append(at // 4 + 1)
+            at = self._names.find(wanted, at + 1)
+        return ids
 
     def _kind(self, type_id: int) -> int:
         return self._words[self._starts[type_id - 1] + 1] >> 24 & 0x7F

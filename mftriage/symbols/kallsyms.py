@@ -39,9 +39,15 @@ class KernelSymbol(NamedTuple):
 class Kallsyms:
     """Symbols of the kernel image by name and by address."""
 
-    def __init__(self, program: drgn.Program, vmcoreinfo: VmcoreInfo) -> None:
-        """Raises ``LookupError`` where VMCOREINFO or the dump lacks the tables."""
+    def __init__(
+        self, program: drgn.Program, vmcoreinfo: VmcoreInfo, read: Read | None = None
+    ) -> None:
+        """Raises ``LookupError`` where VMCOREINFO or the dump lacks the tables.
+
+        ``read`` gets bytes of the kernel image; without it, the program does.
+        """
         self._program = program
+        self._image = read or program.read
         self._blocks: dict[int, bytes] = {}
         self._packed: dict[int, bytes] = {}
         self._found: dict[str, int | None] = {}
@@ -84,7 +90,7 @@ class Kallsyms:
         start = address & -_BLOCK
         block = self._blocks.get(start)
         if block is None:
-            block = self._blocks[start] = self._program.read(start, _BLOCK)
+            block = self._blocks[start] = self._image(start, _BLOCK)
         data = block[address - start : address - start + size]
         if len(data) < size:
             data += self._read(start + _BLOCK, size - len(data))

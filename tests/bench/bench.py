@@ -41,6 +41,8 @@ class Failed(Exception):
 def run(*arguments: str | Path) -> tuple[Run, str]:
     """Run Python with ``arguments``: what it took, and what it printed."""
     path = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiles what it installs; so is this
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -48,7 +50,7 @@ def run(*arguments: str | Path) -> tuple[Run, str]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment | {"PYTHONPATH": path},
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from drgn import FaultError
 
-from mftriage.kernel.image import image_bounds, image_offset, section_of
+from mftriage.kernel.image import image_bounds, section_of
 from mftriage.kernel.owner.subject import Subject
 from mftriage.model import Owner
 
 
 def _image_address(subject: Subject) -> int | None:
     """The virtual address of the page in the kernel image, if it is part of it."""
-    offset, bounds = image_offset(subject.kernel), image_bounds(subject.kernel)
+    offset, bounds = subject.kernel.dump.image_offset, image_bounds(subject.kernel)
     if offset is None or bounds is None or not subject.flag("reserved"):
         return None  # freed init memory lies in the image's range, but is no longer reserved
     address = subject.physical + offset

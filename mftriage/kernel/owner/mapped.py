@@ -7,7 +7,6 @@ vm_struct that covers its virtual address, and in that area's caller.
 from __future__ import annotations
 
 from drgn import FaultError, Object
-from drgn.helpers.linux.mm import find_vmap_area
 
 from mftriage.kernel.owner.percpu import chunk_detail
 from mftriage.kernel.owner.subject import Subject
@@ -36,6 +35,8 @@ def detect(subject: Subject) -> Owner | None:
         return None
     if owner := _module(subject, address):
         return owner
+    from drgn.helpers.linux.mm import find_vmap_area
+
     area = find_vmap_area(kernel.program, address)
     vm = area.vm.read_() if area else None
     if not vm:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from drgn import FaultError, Object
 
 from mftriage.kernel.direct_map import to_virtual
-from mftriage.kernel.image import image_bounds, image_offset
+from mftriage.kernel.image import image_bounds
 from mftriage.kernel.owner.subject import Subject
 from mftriage.kernel.pagetable import find_parent, kernel_root, level_name
 from mftriage.kernel.search import search
@@ -88,7 +88,7 @@ def _find(subject: Subject) -> _Place | None:
 def _root_of(subject: Subject, mm: Object) -> int:
     """The physical address of a process's top table."""
     pgd: int = mm.pgd.value_()
-    offset = image_offset(subject.kernel)
+    offset = subject.kernel.dump.image_offset
     bounds = image_bounds(subject.kernel)
     if offset is not None and bounds and bounds[0] <= pgd < bounds[1]:
         return pgd - offset & (1 << 64) - 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from drgn import FaultError, Object
-from drgn.helpers.linux.ioport import for_each_resource
 
 from mftriage.kernel.owner.subject import Subject
 from mftriage.kernel.pagetable import find_mapping_in, vmemmap_window
@@ -41,6 +40,8 @@ def resource_at(kernel: Kernel, physical: int) -> str | None:
     """The innermost resource of /proc/iomem that covers a physical address, with its range."""
     if not kernel.typed:
         return None
+    from drgn.helpers.linux.ioport import for_each_resource
+
     best: Object | None = None
     try:
         root = kernel.program["iomem_resource"].address_of_()
