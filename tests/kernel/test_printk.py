@@ -243,6 +243,22 @@ def test_damage_costs_records_and_nothing_else(where: int, changes: list[tuple[i
         assert record.text.isprintable() or "\t" in record.text
 
 
+@pytest.mark.parametrize("pointer", [0, 8, 1 << 63, 2**64 - 1, 2**64 - 50])
+@pytest.mark.parametrize("where", ["ring", "descs", "infos", "text"])
+def test_pointers_that_lead_nowhere(where: str, pointer: int) -> None:
+    memory = FULL.memory()
+    block, at = {"ring": (PRB, 0), "descs": (RING, 8), "infos": (RING, 16), "text": (RING, 56)}[
+        where
+    ]
+    raw = bytearray(memory[block])
+    raw[at : at + 8] = pointer.to_bytes(8, "little")
+    try:
+        records = read_memory({**memory, block: bytes(raw)})
+    except (LookupError, FaultError):
+        return
+    assert not any("record" in record.text for record in records)
+
+
 @pytest.mark.parametrize("missing", [PRB, RING])
 def test_without_the_ring_s_header(missing: int) -> None:
     memory = FULL.memory()
