@@ -13,8 +13,10 @@ def main() -> NoReturn:
     they create lives as long as the process does.
     """
     gc.disable()
-    from mftriage.cli import main as run
-
+    try:
+        from mftriage.cli import main as run
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     run()
 
 

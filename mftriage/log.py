@@ -12,7 +12,7 @@ _MAX_LINE = 4096
 
 # What stands in front of a message in a saved log: <N> syslog level, [time], [caller].
 _PREFIX = re.compile(
-    r"^(?:<(?P<level>\d+)>)?\[\s*(?P<time>\d+\.\d+)\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
+    r"^(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
 )
 
 

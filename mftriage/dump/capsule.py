@@ -193,9 +193,10 @@ def _kdump(contents: Contents) -> Iterable[bytes]:
 
     size = contents.page_size
     pfns = sorted(contents.pages)
-    last = pfns[-1] + 1 if pfns else 1
     notes = _packed(contents.notes)
-    bitmap = bytearray(-(-last // (8 * size)) * size)
+    bitmap = bytearray(-(-(pfns[-1] + 1 if pfns else 1) // (8 * size)) * size)
+    # All that the bitmap has room for; with less than half of it, it would be taken for two.
+    last = 8 * len(bitmap)
     for pfn in pfns:
         bitmap[pfn >> 3] |= 1 << (pfn & 7)
     # One bitmap, of the pages in the dump: the other, of all that exist, is for partial dumps only.

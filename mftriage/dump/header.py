@@ -12,13 +12,14 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from mftriage.dump.kdump import Index, Layout
+from mftriage.dump.kdump import Index, Layout, pread
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import DumpError
 
 Container = Literal["elf", "kdump"]
 
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_UNNAMED = ("", "Unknown")  # QEMU's, which then stands in VMCOREINFO
 _ELF_MACHINES = {62: "x86_64", 183: "arm64"}  # EM_X86_64, EM_AARCH64
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _MAX_NOTES = 64 << 20
@@ -115,9 +116,9 @@ def _elf(fd: int, magic: bytes) -> Header:
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
     if phnum == _PN_XNUM:  # the real number stands in section 0's sh_info
-        section = os.pread(fd, 64, shoff)
+        section = pread(fd, 64, shoff)
         phnum = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
-    table = os.pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
+    table = pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
     segments, notes, expected = [], b"", phoff + phnum * phentsize
     for at in range(0, len(table) - 55, max(phentsize, 56)):
         kind, _, offset, _, paddr, size, _ = struct.unpack_from("<IIQQQQQ", table, at)
@@ -125,7 +126,7 @@ def _elf(fd: int, magic: bytes) -> Header:
         if kind == _PT_LOAD and size:
             segments.append(Segment(paddr, offset, size))
         elif kind == _PT_NOTE:
-            notes += os.pread(fd, min(size, _MAX_NOTES), offset)
+            notes += pread(fd, min(size, _MAX_NOTES - len(notes)), offset)
     parsed = parse_notes(notes)
     return Header(
         container="elf",
@@ -146,27 +147,26 @@ def _kdump(fd: int) -> Header:
     version = struct.unpack_from("<i", main, 8)[0]
     machine = main[12 + 4 * 65 : 12 + 5 * 65].split(b"\0", 1)[0].decode("ascii", "replace")
     _, block_size, sub_blocks, bitmap_blocks, max_mapnr = struct.unpack_from("<iiiiI", main, 424)
-    if not 512 <= block_size <= 1 << 20:
-        raise DumpError("the dump's header is damaged (block size)", "copy the dump again")
-    sub = os.pread(fd, 104, block_size)
+    if not 512 <= block_size <= 1 << 20 or sub_blocks < 0 or bitmap_blocks < 0:
+        raise DumpError("the dump's header is damaged (block sizes)", "copy the dump again")
+    sub = pread(fd, 104, block_size)
     notes: tuple[Note, ...] = ()
     vmcoreinfo = VmcoreInfo(b"")
     if version >= 3 and len(sub) >= 48:
         offset, size = struct.unpack_from("<QQ", sub, 32)
         if offset:
-            vmcoreinfo = VmcoreInfo(os.pread(fd, min(size, _MAX_NOTES), offset))
+            vmcoreinfo = VmcoreInfo(pread(fd, min(size, _MAX_NOTES), offset))
     if version >= 4 and len(sub) >= 64:
         offset, size = struct.unpack_from("<QQ", sub, 48)
         if offset:
-            notes = parse_notes(os.pread(fd, min(size, _MAX_NOTES), offset))
+            notes = parse_notes(pread(fd, min(size, _MAX_NOTES), offset))
     if not vmcoreinfo.values:
         vmcoreinfo = _vmcoreinfo(notes)
     start = struct.unpack_from("<Q", sub, 16)[0] if version >= 2 and len(sub) >= 32 else 0
     if version >= 6 and len(sub) >= 104:
         start, _, max_mapnr = struct.unpack_from("<QQQ", sub, 80)
     split = struct.unpack_from("<i", sub, 12)[0] if version >= 2 and len(sub) >= 16 else 0
-    arch = _MACHINES.get(machine) or vmcoreinfo.arch
-    if arch is None and machine:
+    if machine not in _MACHINES and machine not in _UNNAMED:
         raise DumpError(
             f"this dump is of an architecture that mftriage does not know ({machine!r})",
             "mftriage reads dumps of x86_64 and arm64 machines",
@@ -180,7 +180,7 @@ def _kdump(fd: int) -> Header:
     )
     return Header(
         container="kdump",
-        arch=arch,
+        arch=_MACHINES.get(machine) or vmcoreinfo.arch,
         notes=notes,
         vmcoreinfo=vmcoreinfo,
         expected_size=Index(fd, layout).expected_size(),

@@ -57,6 +57,12 @@ class Layout:
         return range(self.bitmap_at, self.descriptors_at)
 
 
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything."""
+    left = os.fstat(fd).st_size - offset
+    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 else b""
+
+
 class Place(NamedTuple):
     """Where a block lies in the file, in bytes, and how it is packed."""
 
@@ -78,9 +84,9 @@ class Index:
         """For each chunk of the bitmap, the number of blocks before it; last, of all."""
         counts = [0]
         where = self._layout.present
-        for at in range(where.start, where.stop, _CHUNK << 8):
-            data = os.pread(self._fd, min(_CHUNK << 8, where.stop - at), at)
-            for start in range(0, min(_CHUNK << 8, where.stop - at), _CHUNK):
+        for at in range(where.start, min(where.stop, self._end), _CHUNK << 8):
+            data = pread(self._fd, min(_CHUNK << 8, where.stop - at), at)
+            for start in range(0, len(data), _CHUNK):
                 bits = int.from_bytes(data[start : start + _CHUNK], "little")
                 counts.append(counts[-1] + bits.bit_count())
         return counts
@@ -95,7 +101,7 @@ class Index:
         chunk, bit = divmod(number, 8 * _CHUNK)
         if number < 0 or number >= 8 * len(where):
             return None
-        data = os.pread(self._fd, bit // 8 + 1, where.start + chunk * _CHUNK)
+        data = pread(self._fd, bit // 8 + 1, where.start + chunk * _CHUNK)
         if len(data) <= bit // 8 or not data[-1] >> bit % 8 & 1:
             return None
         below = int.from_bytes(data, "little") & (1 << bit) - 1
@@ -107,7 +113,7 @@ class Index:
         chunk, bit = divmod(start, 8 * _CHUNK)
         if not start or chunk + 1 >= len(self._before):
             return 0
-        data = os.pread(self._fd, _CHUNK, self._layout.present.start + chunk * _CHUNK)
+        data = pread(self._fd, _CHUNK, self._layout.present.start + chunk * _CHUNK)
         below = int.from_bytes(data, "little") & (1 << bit) - 1
         return self._before[chunk] + below.bit_count()
 
@@ -120,7 +126,7 @@ class Index:
         if rank is None or rank < self._first:
             return None
         at = self._layout.descriptors_at + _DESCRIPTOR.size * (rank - self._first)
-        data = os.pread(self._fd, _DESCRIPTOR.size, at)
+        data = pread(self._fd, _DESCRIPTOR.size, at)
         if len(data) < _DESCRIPTOR.size:
             raise ValueError("the file is cut short before its description")
         offset, size, flags, _ = _DESCRIPTOR.unpack(data)
@@ -139,7 +145,7 @@ class Index:
         if self._end <= start:
             return start + 1
         count = len(self) - self._first
-        tail = os.pread(
+        tail = pread(
             self._fd,
             _DESCRIPTOR.size * min(count, 256),
             start + _DESCRIPTOR.size * max(0, count - 256),
@@ -199,7 +205,7 @@ class KdumpMemory:
         if how & (_LZO | _SNAPPY):
             data: bytes = self._library.read(address, self._block, True)
             return data
-        packed = os.pread(self._fd, place.size, place.offset)
+        packed = pread(self._fd, place.size, place.offset)
         if how & _ZSTD:
             packed = self._zstd.decompress(packed, max_output_size=self._block)
         elif how & _ZLIB:

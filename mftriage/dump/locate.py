@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mftriage.errors import DumpError
 
 # kdump-tools and kexec-tools, kdump-utils (Fedora, RHEL, SUSE), Ubuntu's dump.DATE
-_NAMES = ("vmcore", "vmcore.flat", "dump.*", "vmcore.*", "*.vmcore", "*.kdump")
+_NAMES = (
+    *("vmcore", "vmcore.flat", "dump.*", "vmcore.*", "*.vmcore", "*.kdump"),
+    *("vmcore-incomplete", "dump-incomplete"),
+)
 _LOGS = ("vmcore-dmesg.txt", "dmesg.txt", "dmesg.*", "vmcore-dmesg-incomplete.txt", "README.txt")
 
 
@@ -27,6 +31,7 @@ def locate(path: Path) -> Located:
     """
     try:
         if path.is_dir():
+            os.scandir(path).close()  # glob() takes a folder that it may not read for an empty one
             return Located(_in_folder(path), _log_beside(path))
         if not path.exists():
             raise DumpError(f"there is no file {str(path)!r}", "check the path")
@@ -37,6 +42,10 @@ def locate(path: Path) -> Located:
             )
     except PermissionError as error:
         raise DumpError(f"no permission to look at {str(path)!r}", "try again with sudo") from error
+    except OSError as error:
+        raise DumpError(
+            f"can't look at {str(path)[:200]!r}: {error.strerror}", "check the path"
+        ) from error
     return Located(path, _log_beside(path.parent) if path.name.startswith("vmcore") else None)
 
 

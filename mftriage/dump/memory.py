@@ -39,8 +39,8 @@ class ElfMemory:
 
     def __init__(self, fd: int, segments: tuple[Segment, ...]) -> None:
         self._fd = fd
-        self._segments = segments
-        self._starts = [s.physical_address for s in segments]
+        self._segments = _apart(segments)
+        self._starts = [s.physical_address for s in self._segments]
 
     def read(self, address: int, size: int) -> bytes:
         """See ``PhysicalMemory``."""
@@ -52,13 +52,33 @@ class ElfMemory:
             segment = self._segments[at]
             offset = address - segment.physical_address
             length = min(size, segment.size - offset)
-            data = os.pread(self._fd, length, segment.offset + offset) if length > 0 else b""
+            try:
+                data = os.pread(self._fd, length, segment.offset + offset) if length > 0 else b""
+            except (OSError, OverflowError) as error:  # an offset that no file has; a bad disk
+                raise FaultError(f"can't be read: {error}", address) from error
             if not data or len(data) != length:
                 raise FaultError("not in the dump", address)
             pieces.append(data)
             address += length
             size -= length
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _apart(segments: tuple[Segment, ...]) -> list[Segment]:
+    """The segments in order, what two of them hold given to one.
+
+    /proc/vmcore of x86_64 has the kernel image twice (kernel/crash_core.c,
+    crash_prepare_elf64_headers): as a segment of its own, and within that of the RAM around it.
+    """
+    apart: list[Segment] = []
+    end = 0
+    for segment in sorted(segments):
+        known = max(0, end - segment.physical_address)
+        if known < segment.size:
+            address, offset, size = segment
+            apart.append(Segment(address + known, offset + known, size - known))
+            end = address + size
+    return apart
 
 
 class RecordingMemory:
@@ -87,6 +107,8 @@ class RecordingMemory:
 
     def holds(self, pfn: int) -> bool:
         """Whether the page's content is in the dump; the look itself is not recorded."""
+        if pfn << self._shift >> 64:  # a log can claim any pfn
+            return False
         try:
             return bool(self._source.read(pfn << self._shift, 1 << self._shift))
         except FaultError:

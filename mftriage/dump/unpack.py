@@ -11,6 +11,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from typing import BinaryIO, cast
 
 from mftriage.errors import DumpError
@@ -52,7 +53,13 @@ def unpack(file: BinaryIO, progress: Progress) -> Unpacked:
 
 
 def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, bytes]]) -> None:
-    target = cast(BinaryIO, tempfile.TemporaryFile(prefix="mftriage-"))  # noqa: SIM115
+    try:
+        target = cast(BinaryIO, tempfile.TemporaryFile(prefix="mftriage-"))  # noqa: SIM115
+    except OSError as error:
+        raise DumpError(
+            f"can't make a temporary file to unpack the dump into: {error.strerror}",
+            "set TMPDIR to a folder with room for the whole dump",
+        ) from error
     end = 0
     try:
         for offset, data in pieces:
@@ -80,10 +87,13 @@ def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[t
     at = 0
     try:
         with _opened(source, kind) as stream:
-            while data := stream.read(_CHUNK):
+            # read1(), since read() loses what stands in front of a cut
+            while data := stream.read1(_CHUNK):
                 yield at, data
                 at += len(data)
                 progress("unpacking", source.tell(), total)
+        if kind == "zst":  # whose reader takes a cut for the end
+            result.whole = result.whole and _ends_with_a_frame(source.fileno(), total)
     except OSError as error:
         if error.errno is not None:
             raise
@@ -97,22 +107,45 @@ def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[t
         result.whole = False
 
 
-def _opened(source: BinaryIO, kind: str) -> BinaryIO:
+def _opened(source: BinaryIO, kind: str) -> BufferedIOBase:
     if kind == "gz":
         import gzip
 
-        return cast(BinaryIO, gzip.GzipFile(fileobj=source))
+        return gzip.GzipFile(fileobj=source)
     if kind == "xz":
         import lzma
 
-        return cast(BinaryIO, lzma.LZMAFile(source))
+        return lzma.LZMAFile(source)
     import zstandard
 
     # --long=31 is what people use for dumps
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
     return cast(
-        BinaryIO, decompressor.stream_reader(source, read_across_frames=True, closefd=False)
+        BufferedIOBase, decompressor.stream_reader(source, read_across_frames=True, closefd=False)
     )
+
+
+def _ends_with_a_frame(fd: int, total: int) -> bool:
+    """Whether a zstd file ends where its last frame does (RFC 8878, 3.1): by the sizes of the blocks."""
+    import zstandard
+
+    at = 0
+    while at < total:
+        head = os.pread(fd, 18, at)
+        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # skippable
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        checksum = 4 * zstandard.get_frame_parameters(head).has_checksum
+        at += zstandard.frame_header_size(head)
+        last = 0
+        while not last:
+            block = int.from_bytes(os.pread(fd, 3, at), "little")
+            last, run, size = block & 1, block >> 1 & 3 == 1, block >> 3
+            at += 3 + (1 if run else size)
+            if at > total:
+                return False
+        at += checksum
+    return at == total
 
 
 def _unflattened(result: Unpacked, progress: Progress) -> Iterator[tuple[int, bytes]]:

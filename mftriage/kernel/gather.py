@@ -84,14 +84,18 @@ class _Gatherer:
             why = str(error)
         if dump.log_beside is not None:
             try:
-                with dump.log_beside.open(encoding="utf-8", errors="backslashreplace") as file:
+                with dump.log_beside.open(
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                    newline="\n",  # a message may hold any other end of line
+                ) as file:
                     text = file.read(_MAX_LOG)
                 self.note(
                     "the dump's own log",
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
-                return parse_text(text.splitlines())
+                return parse_text(text.split("\n"))
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
         self.note(

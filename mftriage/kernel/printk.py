@@ -16,6 +16,7 @@ from mftriage.log import LogRecord, lines_of
 
 _STATE_SHIFT = 62
 _ID_MASK = (1 << _STATE_SHIFT) - 1
+_ADDRESS = (1 << 64) - 1
 _COMMITTED, _FINALIZED = 1, 2
 _MAX_COUNT_BITS, _MAX_SIZE_BITS = 20, 30
 
@@ -79,23 +80,26 @@ def read_log(program: Program, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
     at = _Layout(*[value for value in values if value is not None])
 
     ring = program.read_u64(ring_pointer)
-    descs_at, text_at = ring + at.desc_ring, ring + at.text_ring
-    count_bits = program.read_u32(descs_at + at.count_bits)
-    size_bits = program.read_u32(text_at + at.size_bits)
+    descs_at, text_at = ring + at.desc_ring & _ADDRESS, ring + at.text_ring & _ADDRESS
+    count_bits = program.read_u32(descs_at + at.count_bits & _ADDRESS)
+    size_bits = program.read_u32(text_at + at.size_bits & _ADDRESS)
     if not 0 < count_bits <= _MAX_COUNT_BITS or not 0 < size_bits <= _MAX_SIZE_BITS:
         raise LookupError("the printk ring's header is not sane")
-    descs, infos = program.read_u64(descs_at + at.descs), program.read_u64(descs_at + at.infos)
-    tail = program.read_u64(descs_at + at.tail_id) & _ID_MASK
-    head = program.read_u64(descs_at + at.head_id) & _ID_MASK
-    text = _Text(program, program.read_u64(text_at + at.data), 1 << size_bits)
+    descs, infos = (
+        program.read_u64(descs_at + at.descs & _ADDRESS),
+        program.read_u64(descs_at + at.infos & _ADDRESS),
+    )
+    tail = program.read_u64(descs_at + at.tail_id & _ADDRESS) & _ID_MASK
+    head = program.read_u64(descs_at + at.head_id & _ADDRESS) & _ID_MASK
+    text = _Text(program, program.read_u64(text_at + at.data & _ADDRESS), 1 << size_bits)
 
     records: list[LogRecord] = []
     count = 1 << count_bits
     used = (head - tail & _ID_MASK) + 1
     for first, length in _spans(tail, min(used, count), count):
         index = first & count - 1
-        desc_block = _read(program, descs + index * at.desc_size, length * at.desc_size)
-        info_block = _read(program, infos + index * at.info_size, length * at.info_size)
+        desc_block = _read(program, descs + index * at.desc_size & _ADDRESS, length * at.desc_size)
+        info_block = _read(program, infos + index * at.info_size & _ADDRESS, length * at.info_size)
         for i in range(length):
             desc, info = i * at.desc_size, i * at.info_size
             state = _u64(desc_block, desc + at.state)
@@ -143,7 +147,7 @@ def _read(program: Program, address: int, size: int) -> bytes:
                 pieces.append(program.read(address, length))
             except FaultError:
                 pieces.append(bytes(length))
-            address += length
+            address = address + length & _ADDRESS
             size -= length
         return b"".join(pieces)
 
@@ -161,7 +165,9 @@ class _Text:
         if index not in self._pages:
             length = min(4096, self._size - index * 4096)
             try:
-                self._pages[index] = self._program.read(self._address + index * 4096, length)
+                self._pages[index] = self._program.read(
+                    self._address + index * 4096 & _ADDRESS, length
+                )
             except FaultError:
                 self._pages[index] = None
         return self._pages[index]

@@ -39,13 +39,16 @@ def crash_ties(
         if record.mce and record.mce.mcgstatus and address // size in pages:
             ties.append(Tie(address // size, "the machine check's address", address))
     held = _addresses(log, panic)
+    bits = _significant_bits(kernel)
     for where, address in held:
         for pfn, start in pages.items():
             if start <= address < start + size:
                 ties.append(Tie(pfn, where, address))
     for where, address in held:
         for pfn, start in pages.items():
-            if (bit := _flipped(address, start, size)) is not None:
+            if (bit := _flipped(address, start, size)) is not None and not _canonical(
+                address, bits
+            ):
                 ties.append(Tie(pfn, where, address, bit))
     return tuple(ties)
 
@@ -70,6 +73,23 @@ def _addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, int]]:
             found.append((f"register {name}", int(value, 16)))
     seen: set[tuple[str, int]] = set()
     return [entry for entry in found if not (entry in seen or seen.add(entry))]  # type: ignore[func-returns-value]
+
+
+def _significant_bits(kernel: Kernel) -> int:
+    """The number of low bits of an address that are not all copies of one."""
+    info = kernel.dump.vmcoreinfo
+    if kernel.dump.arch == "arm64":
+        return info.number("VA_BITS") or 48
+    return 56 if info.number("pgtable_l5_enabled") else 47
+
+
+def _canonical(address: int, bits: int) -> bool:
+    """Whether the CPU takes it for an address at all.
+
+    One that is, is a place of its own: in the direct map each page has a dozen neighbours that
+    are one bit away, and a register that holds one of those says nothing of the page.
+    """
+    return address >> bits in (0, (1 << 64 - bits) - 1)
 
 
 def _flipped(address: int, start: int, size: int) -> int | None:

@@ -98,7 +98,7 @@ def _error_type(found: dict[str, str]) -> str | None:
 
 
 def _address(text: str | None) -> str | None:
-    match = re.match("0x[0-9a-f]+", text or "")
+    match = re.match(r"0x0*[0-9a-f]{1,16}\b", text or "")
     return f"{int(match[0], 16):#x}" if match else None
 
 

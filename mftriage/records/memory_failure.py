@@ -15,24 +15,27 @@ from typing import cast
 from mftriage.log import LogRecord
 from mftriage.model import Action, MemoryFailure, Task, hexed
 
+# The words behind the pfn are matched from their start on: a search takes quadratic time in some lines.
 # "Memory failure: 0x1: ..." since 4.x; "MCE 0x1: dirty LRU page recovery: Recovered" before.
-_LINE = re.compile(r"(?:Memory [Ff]ailure: |MCE )(0x[0-9a-f]+):? (.*)")
+_LINE = re.compile(r"(?:Memory [Ff]ailure: |MCE )(0x[0-9a-f]{1,16}):? (.*)")
 _ACTION = re.compile(r"recovery action for (.+): (Ignored|Failed|Delayed|Recovered)")
 _OLD_ACTION = re.compile(r"(.+?) (?:page )?recovery: (Ignored|Failed|Delayed|Recovered)")
 _KILLED = re.compile(
     r"(?:Sending SIGBUS to|Killing|forcibly killing) (.+):(\d+) (?:due to hardware memory corruption|because of)"
 )
 _PANIC = re.compile(
-    r"Kernel panic - not syncing: Memory failure: (0x[0-9a-f]+): unrecoverable page"
+    r"Kernel panic - not syncing: Memory failure: (0x[0-9a-f]{1,16}): unrecoverable page"
 )
-_PANIC_NO_RECOVERY = re.compile(r"Kernel panic - not syncing: Memory failure on page ([0-9a-f]+)")
+_PANIC_NO_RECOVERY = re.compile(
+    r"Kernel panic - not syncing: Memory failure on page ([0-9a-f]{1,16})"
+)
 # The end of the matter without an action line: memory_failure returns before action_result.
 _UNHANDLED = ("already hardware poisoned", "memory outside kernel control")
 _QUEUE_FULL = re.compile(
-    r"Memory failure: buffer overflow when queuing memory failure at (0x[0-9a-f]+)"
+    r"Memory failure: buffer overflow when queuing memory failure at (0x[0-9a-f]{1,16})"
 )
 _INJECTED = re.compile(
-    r"Injecting memory failure (?:at pfn (0x[0-9a-f]+)|for (?:pfn|page) (0x[0-9a-f]+) )"
+    r"Injecting memory failure (?:at pfn (0x[0-9a-f]{1,16})|for (?:pfn|page) (0x[0-9a-f]{1,16}) )"
 )
 
 
@@ -74,9 +77,9 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
             events[at] = _panicked(events[at])
         elif line := _LINE.search(text):
             pfn, words = f"{int(line[1], 16):#x}", line[2]
-            if action := _ACTION.search(words) or _OLD_ACTION.search(words):
+            if action := _ACTION.match(words) or _OLD_ACTION.match(words):
                 close(record.time, pfn, action[1], action[2])
-            elif killed := _KILLED.search(words):
+            elif killed := _KILLED.match(words):
                 task = Task(comm=killed[1], pid=int(killed[2]))
                 pending.setdefault(pfn, _Open()).killed.append(task)
             elif words.rstrip(".") in _UNHANDLED:

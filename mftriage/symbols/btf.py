@@ -62,6 +62,7 @@ class Btf:
         self._starts, names = index_of(self._words)
         self._names = names.tobytes()
         self._made: dict[int, Type] = {}
+        self._building: set[int] = set()
         self._variables: set[int] = set()
 
     # finding
@@ -164,7 +165,13 @@ class Btf:
         """The drgn type of a BTF type id; members are built when they are looked at."""
         made = self._made.get(type_id)
         if made is None:
-            made = self._made[type_id] = self._build(type_id)
+            if type_id in self._building:
+                raise LookupError(f"BTF type {type_id} is made of itself")
+            self._building.add(type_id)
+            try:
+                made = self._made[type_id] = self._build(type_id)
+            finally:
+                self._building.remove(type_id)
         return made
 
     def _build(self, type_id: int) -> Type:

@@ -18,6 +18,7 @@ RULES: dict[str, Rule] = {
     "sysctl-panic": rules.sysctl_panic,
     "recovery-disabled": rules.recovery_disabled,
     "fatal-record": rules.fatal_record,
+    "crash-on-request": rules.crash_on_request,
     "crash-in-page": rules.crash_in_page,
     "unrecovered-before": rules.unrecovered_before,
     "crash-without-failure": rules.crash_without_failure,

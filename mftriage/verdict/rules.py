@@ -172,6 +172,36 @@ def fatal_record(facts: Facts) -> Verdict | None:
     )
 
 
+def crash_on_request(facts: Facts) -> Verdict | None:
+    """Somebody asked for the crash: sysrq-c, or a write of c to /proc/sysrq-trigger.
+
+    drivers/tty/sysrq.c, sysrq_handle_crash: it panics since 5.4, and wrote to address 0 before.
+    Whatever failed before it did not cause it, though it may be why somebody asked.
+    """
+    rule = "crash-on-request"
+    if facts.panic is None:
+        return None
+    asked = any(frame.function == "sysrq_handle_crash" for frame in facts.panic.trace[:8])
+    if not asked and not _SYSRQ.match(_message(facts)):
+        return None
+    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}")]
+    if asked:
+        evidence.append(Fact(rule=rule, fact="sysrq_handle_crash() is on the stack"))
+    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    left = len({e.pfn for e in facts.unrecovered()})
+    against = [
+        Fact(rule=rule, fact=f"{left} page(s) with an unrecovered memory failure were in use")
+    ]
+    return Verdict(
+        kind="unrelated",
+        confidence="high",
+        summary="The crash was asked for (sysrq-c): no memory error caused it"
+        + (", though bad memory was left in use." if left else "."),
+        evidence=tuple(evidence),
+        against=tuple(against) if left else (),
+    )
+
+
 def crash_in_page(facts: Facts) -> Verdict | None:
     """An earlier failure was not recovered, and the crash has an address in that very page.
 
@@ -180,8 +210,6 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     """
     rule = "crash-in-page"
     if facts.panic is None or not facts.ties:
-        return None
-    if _SYSRQ.search(_message(facts)):
         return None
     tie = facts.ties[0]
     event = next((e for e in facts.unrecovered() if int(e.pfn, 16) == tie.pfn), None)
@@ -224,8 +252,6 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
     if facts.panic is None or not events:
         return None
     against = [Fact(rule=rule, fact="no address of the crash lies in the page")]
-    if _SYSRQ.search(_message(facts)):
-        against.append(Fact(rule=rule, fact="the crash was asked for (sysrq-c)"))
     return Verdict(
         kind="possible-delayed-crash",
         confidence="low",
