@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import drgn
@@ -213,10 +214,8 @@ def ask_everything(data: bytes, names: tuple[str, ...] = NAMES) -> None:
                     explore(found)
             except HARMLESS:
                 pass
-        try:
+        with suppress(*HARMLESS):
             btf.constant(name)
-        except HARMLESS:
-            pass
 
 
 WORDS = st.sampled_from((0, 1, 5, 6, 0xFF, 0xFFFF, 0xFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF))
