@@ -15,7 +15,8 @@ from mftriage.triage import Analysis
 def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = False) -> None:
     """Write the capsule of ``analysis`` to ``path``.
 
-    With ``lean`` the type and symbol tables stay out.  Pages of user space never go in.
+    With ``lean`` the type and symbol tables stay out, but for the names and types that the
+    analysis used.  Pages of user space never go in.
     Raises ``UsageError`` where it can't be written.
     """
     kernel, dump = analysis.kernel, analysis.dump
@@ -31,7 +32,8 @@ def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = F
     notes = [Note(n.name, n.type, n.desc) for n in dump.notes if n.name != NOTE_NAME]
     if not any(n.name == "VMCOREINFO" for n in notes):
         notes.append(Note("VMCOREINFO", 0, dump.vmcoreinfo.raw))
-    notes.append(sidecar_note(Sidecar(True, dump.complete, dump.sidecar.findings)))
+    names = kernel.extract() if kernel.extract and (lean or not tables) else None
+    notes.append(sidecar_note(Sidecar(True, dump.complete, dump.sidecar.findings, names)))
     write_capsule(
         path,
         Contents(
@@ -53,7 +55,7 @@ def _table_pfns(kernel: Kernel) -> set[int]:
         return set()
     shift = kernel.dump.page_size.bit_length() - 1
     pfns: set[int] = set()
-    for address, length in kernel.tables:
+    for address, length in kernel.tables():
         first = address - offset & (1 << 64) - 1
         pfns.update(range(first >> shift, (first + length - 1 >> shift) + 1))
     return pfns

@@ -25,7 +25,8 @@ app = typer.Typer(
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
 
 PathArgument = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A vmcore, or a folder with one in it.")
+    Path,
+    typer.Argument(metavar="PATH", readable=False, help="A vmcore, or a folder with one in it."),
 ]
 SymbolsOption = Annotated[
     str | None,
@@ -137,7 +138,9 @@ def capsule_command(
 
 @app.command()
 def convert(
-    path: Annotated[Path, typer.Argument(metavar="TRIAGE.json", help="A saved JSON result.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="TRIAGE.json", readable=False, help="A saved JSON result.")
+    ],
     formats: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -162,7 +165,7 @@ def schema() -> None:
 
     from mftriage.codec import schema as make
 
-    typer.echo(json.dumps(make(), indent=2))
+    _print(json.dumps(make(), indent=2))
 
 
 @app.command()
@@ -174,11 +177,11 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
 
     if rule is None:
         for name, function in RULES.items():
-            typer.echo(f"{name:24} {(inspect.getdoc(function) or '').splitlines()[0]}")
+            _print(f"{name:24} {(inspect.getdoc(function) or '').splitlines()[0]}")
         return
     if rule not in RULES:
         raise UsageError(f"there is no rule {rule!r}", f"one of: {', '.join(RULES)}")
-    typer.echo(inspect.getdoc(RULES[rule]) or "")
+    _print(inspect.getdoc(RULES[rule]) or "")
 
 
 def _formats(formats: list[str] | None) -> list[str]:
@@ -201,8 +204,7 @@ def _emit(triage: object, formats: list[str], output: Path | None, force: bool) 
         for name in formats:
             color = name == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
             width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
-            sys.stdout.write(render(triage, name, color=color, width=width).rstrip("\n") + "\n")
-        sys.stdout.flush()
+            _print(render(triage, name, color=color, width=width).rstrip("\n"))
         return
     folder = output.is_dir() or len(formats) > 1
     for name in formats:
@@ -217,6 +219,21 @@ def _emit(triage: object, formats: list[str], output: Path | None, force: bool) 
                 f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o"
             ) from error
         sys.stderr.write(f"wrote {target}\n")
+
+
+def _print(text: str) -> None:
+    """Write to stdout; a reader that has left is no error, a full disk is one."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(
+            f"can't write the report: {error.strerror}", "write it to a place with room: -o FILE"
+        ) from error
 
 
 def _progress(label: str, done: int, total: int) -> None:
@@ -242,13 +259,13 @@ def main() -> NoReturn:
         _fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
     except Exception as error:
         # The last resort: our own bug, told as one.
+        from mftriage.text import clean
+
+        what = clean(f"{type(error).__name__}: {error}"[:500])
         sys.stderr.write(
-            f"mftriage: a bug of mftriage: {type(error).__name__}: {error!s:.500}\n  try: report it with the command line\n"
+            f"mftriage: a bug of mftriage: {what}\n  try: report it with the command line\n"
         )
         if os.environ.get("MFTRIAGE_DEBUG"):
             raise

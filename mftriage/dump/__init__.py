@@ -12,10 +12,10 @@ from drgn import Program
 
 from mftriage.dump.capsule import Sidecar, read_sidecar
 from mftriage.dump.header import Header, Note, read_header
+from mftriage.dump.kdump import KdumpMemory
 from mftriage.dump.locate import Located, locate
 from mftriage.dump.memory import (
     ElfMemory,
-    KdumpMemory,
     PhysicalMemory,
     RecordingMemory,
     platform_of,
@@ -130,14 +130,18 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
 
 
 def _memory(fd: int, header: Header, arch: str) -> PhysicalMemory:
-    if header.container == "elf":
+    if header.layout is None:
         return ElfMemory(fd, header.segments)
-    program = Program(platform_of(arch))
-    try:
-        program.set_core_dump(os.dup(fd))  # drgn closes what it is given
-    except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
-        raise DumpError(
-            f"libkdumpfile can't open this dump: {error}",
-            "copy the dump again, or filter it anew with makedumpfile",
-        ) from error
-    return KdumpMemory(program)
+
+    def library() -> Program:
+        program = Program(platform_of(arch))
+        try:
+            program.set_core_dump(os.dup(fd))  # drgn closes what it is given
+        except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
+            raise DumpError(
+                f"libkdumpfile can't open this dump: {error}",
+                "copy the dump again, or filter it anew with makedumpfile -z",
+            ) from error
+        return program
+
+    return KdumpMemory(fd, header.layout, library)

@@ -32,12 +32,14 @@ class Sidecar:
     """What a capsule says of the dump that it was cut from.
 
     ``findings`` holds the results of searches by name; in an ordinary dump it starts empty and
-    fills as the analysis goes on.  ``complete`` is the original's.
+    fills as the analysis goes on.  ``complete`` is the original's.  ``names`` are the symbols and
+    types of a lean capsule (see ``mftriage.symbols.extract``).
     """
 
     is_capsule: bool = False
     complete: bool = True
     findings: dict[str, Any] = field(default_factory=dict)
+    names: Any = None
 
 
 class Note(NamedTuple):
@@ -67,7 +69,8 @@ def read_sidecar(notes: Iterable[Any]) -> Sidecar:
                 content = json.loads(note.desc)
                 findings = content["findings"]
                 if isinstance(findings, dict):
-                    return Sidecar(True, bool(content.get("complete", True)), findings)
+                    complete = bool(content.get("complete", True))
+                    return Sidecar(True, complete, findings, content.get("names"))
             except (ValueError, KeyError, TypeError, RecursionError):
                 return Sidecar(True)
     return Sidecar()
@@ -76,6 +79,8 @@ def read_sidecar(notes: Iterable[Any]) -> Sidecar:
 def sidecar_note(sidecar: Sidecar) -> Note:
     """The note that holds ``sidecar``."""
     content = {"findings": sidecar.findings, "complete": sidecar.complete}
+    if sidecar.names is not None:
+        content["names"] = sidecar.names
     return Note(NOTE_NAME, _NOTE_TYPE, json.dumps(content, sort_keys=True).encode())
 
 
@@ -188,12 +193,14 @@ def _kdump(contents: Contents) -> Iterable[bytes]:
 
     size = contents.page_size
     pfns = sorted(contents.pages)
-    last = pfns[-1] + 1 if pfns else 1
     notes = _packed(contents.notes)
-    bitmap = bytearray(-(-last // (8 * size)) * size)
+    bitmap = bytearray(-(-(pfns[-1] + 1 if pfns else 1) // (8 * size)) * size)
+    # All that the bitmap has room for; with less than half of it, it would be taken for two.
+    last = 8 * len(bitmap)
     for pfn in pfns:
         bitmap[pfn >> 3] |= 1 << (pfn & 7)
-    bitmap_blocks = 2 * len(bitmap) // size  # the pages that exist, then those in the dump
+    # One bitmap, of the pages in the dump: the other, of all that exist, is for partial dumps only.
+    bitmap_blocks = len(bitmap) // size
     info_at = size + 104
     notes_at = info_at + len(contents.vmcoreinfo)
     sub_blocks = -(-(104 + len(contents.vmcoreinfo) + len(notes)) // size)
@@ -226,7 +233,7 @@ def _kdump(contents: Contents) -> Iterable[bytes]:
         last,
     )
     yield (sub.ljust(104, b"\0") + contents.vmcoreinfo + notes).ljust(sub_blocks * size, b"\0")
-    yield bytes(bitmap) * 2
+    yield bytes(bitmap)
     compressor = zstandard.ZstdCompressor(level=19)
     packed = [compressor.compress(contents.pages[pfn]) for pfn in pfns]
     offset = (1 + sub_blocks + bitmap_blocks) * size + 24 * len(pfns)

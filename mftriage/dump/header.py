@@ -2,7 +2,7 @@
 
 ELF cores: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, virsh dump.
 kdump-compressed: makedumpfile's diskdump_mod.h (struct disk_dump_header, struct kdump_sub_header),
-which QEMU writes too (dump/dump.c), leaving utsname empty.
+which QEMU writes too (dump/dump.c), with a machine that is empty, or "Unknown" on arm64.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from mftriage.dump.kdump import Index, Layout, pread
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import DumpError
 
 Container = Literal["elf", "kdump"]
 
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_UNNAMED = ("", "Unknown")  # QEMU's, which then stands in VMCOREINFO
 _ELF_MACHINES = {62: "x86_64", 183: "arm64"}  # EM_X86_64, EM_AARCH64
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _MAX_NOTES = 64 << 20
@@ -45,7 +47,7 @@ class Header:
     """A dump as its header describes it.
 
     ``expected_size`` is the least number of bytes that a whole file would have; ``segments``
-    are an ELF core's PT_LOADs.
+    are an ELF core's PT_LOADs, ``layout`` is that of a kdump-compressed file.
     """
 
     container: Container
@@ -54,6 +56,7 @@ class Header:
     vmcoreinfo: VmcoreInfo
     expected_size: int
     segments: tuple[Segment, ...] = field(default=(), repr=False)
+    layout: Layout | None = None
 
 
 def read_header(fd: int) -> Header:
@@ -69,12 +72,6 @@ def read_header(fd: int) -> Header:
         "this is not a crash dump (neither an ELF core nor kdump-compressed)",
         "name a vmcore, or the folder that kdump wrote it to",
     )
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything."""
-    left = os.fstat(fd).st_size - offset
-    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 else b""
 
 
 def parse_notes(data: bytes) -> tuple[Note, ...]:
@@ -119,9 +116,9 @@ def _elf(fd: int, magic: bytes) -> Header:
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
     if phnum == _PN_XNUM:  # the real number stands in section 0's sh_info
-        section = _pread(fd, 64, shoff)
+        section = pread(fd, 64, shoff)
         phnum = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
-    table = _pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
+    table = pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
     segments, notes, expected = [], b"", phoff + phnum * phentsize
     for at in range(0, len(table) - 55, max(phentsize, 56)):
         kind, _, offset, _, paddr, size, _ = struct.unpack_from("<IIQQQQQ", table, at)
@@ -129,7 +126,7 @@ def _elf(fd: int, magic: bytes) -> Header:
         if kind == _PT_LOAD and size:
             segments.append(Segment(paddr, offset, size))
         elif kind == _PT_NOTE:
-            notes += _pread(fd, min(size, _MAX_NOTES - len(notes)), offset)
+            notes += pread(fd, min(size, _MAX_NOTES - len(notes)), offset)
     parsed = parse_notes(notes)
     return Header(
         container="elf",
@@ -152,56 +149,40 @@ def _kdump(fd: int) -> Header:
     _, block_size, sub_blocks, bitmap_blocks, max_mapnr = struct.unpack_from("<iiiiI", main, 424)
     if not 512 <= block_size <= 1 << 20 or sub_blocks < 0 or bitmap_blocks < 0:
         raise DumpError("the dump's header is damaged (block sizes)", "copy the dump again")
-    sub = _pread(fd, 104, block_size)
+    sub = pread(fd, 104, block_size)
     notes: tuple[Note, ...] = ()
     vmcoreinfo = VmcoreInfo(b"")
     if version >= 3 and len(sub) >= 48:
         offset, size = struct.unpack_from("<QQ", sub, 32)
         if offset:
-            vmcoreinfo = VmcoreInfo(_pread(fd, min(size, _MAX_NOTES), offset))
+            vmcoreinfo = VmcoreInfo(pread(fd, min(size, _MAX_NOTES), offset))
     if version >= 4 and len(sub) >= 64:
         offset, size = struct.unpack_from("<QQ", sub, 48)
         if offset:
-            notes = parse_notes(_pread(fd, min(size, _MAX_NOTES), offset))
+            notes = parse_notes(pread(fd, min(size, _MAX_NOTES), offset))
     if not vmcoreinfo.values:
         vmcoreinfo = _vmcoreinfo(notes)
+    start = struct.unpack_from("<Q", sub, 16)[0] if version >= 2 and len(sub) >= 32 else 0
     if version >= 6 and len(sub) >= 104:
-        max_mapnr = struct.unpack_from("<Q", sub, 96)[0]
-    if machine and machine not in _MACHINES:
+        start, _, max_mapnr = struct.unpack_from("<QQQ", sub, 80)
+    split = struct.unpack_from("<i", sub, 12)[0] if version >= 2 and len(sub) >= 16 else 0
+    if machine not in _MACHINES and machine not in _UNNAMED:
         raise DumpError(
             f"this dump is of an architecture that mftriage does not know ({machine!r})",
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
+    layout = Layout(
+        block=block_size,
+        bitmap_at=(1 + max(sub_blocks, 0)) * block_size,
+        bitmap_size=max(bitmap_blocks, 0) * block_size,
+        max_mapnr=max_mapnr,
+        start=start if split else 0,
+    )
     return Header(
         container="kdump",
         arch=_MACHINES.get(machine) or vmcoreinfo.arch,
         notes=notes,
         vmcoreinfo=vmcoreinfo,
-        expected_size=_kdump_size(fd, block_size, 1 + sub_blocks, bitmap_blocks, max_mapnr),
+        expected_size=Index(fd, layout).expected_size(),
+        layout=layout,
     )
-
-
-def _kdump_size(fd: int, block: int, first: int, bitmap_blocks: int, max_mapnr: int) -> int:
-    """The end of the furthest page in a kdump-compressed file, by its page descriptors."""
-    size = bitmap_blocks * block
-    at = first * block
-    descriptors = at + size
-    file_size = os.fstat(fd).st_size
-    if file_size <= descriptors:
-        return descriptors + 1
-    needed = (max_mapnr + 7) // 8
-    if 2 * needed <= size:  # the second bitmap is that of the pages which are in the dump
-        at, size = at + size // 2, size // 2
-    pages = 0
-    for chunk in range(at, at + size, 1 << 20):
-        data = _pread(fd, min(1 << 20, at + size - chunk), chunk)
-        pages += int.from_bytes(data, "little").bit_count()
-    # struct page_desc {off_t offset; u32 size; u32 flags; u64 page_flags}; pages are written in
-    # order but for the one zero page that all share, so the last few descriptors suffice.
-    tail = _pread(fd, 24 * min(pages, 256), descriptors + 24 * max(0, pages - 256))
-    ends = [
-        offset + length
-        for offset, length, _, _ in struct.iter_unpack("<QIIQ", tail[: len(tail) // 24 * 24])
-    ]
-    end: int = max([descriptors + 24 * pages, *ends])
-    return end

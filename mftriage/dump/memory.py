@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from drgn import Architecture, FaultError, Platform, Program
+from drgn import Architecture, FaultError, Platform
 
 from mftriage.dump.header import Segment
 
@@ -79,18 +79,6 @@ def _apart(segments: tuple[Segment, ...]) -> list[Segment]:
             apart.append(Segment(address + known, offset + known, size - known))
             end = address + size
     return apart
-
-
-class KdumpMemory:
-    """A kdump-compressed dump, read by drgn's libkdumpfile."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def read(self, address: int, size: int) -> bytes:
-        """See ``PhysicalMemory``."""
-        data: bytes = self._program.read(address, size, True)
-        return data
 
 
 class RecordingMemory:

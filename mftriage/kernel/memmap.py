@@ -101,21 +101,19 @@ class MemoryMap:
         root, index = divmod(number, per_root)
         if root >= self._section_roots:
             return None
-        try:
-            sections = self._program.read_u64(self._sections + 8 * root)
-            if not sections:
-                return None
-            word = self._program.read_u64(
-                sections + index * self._section_size + self._section_map_at
-            )
-        except FaultError:
+        sections = self._program.read_u64(self._sections + 8 * root)
+        if not sections:
             return None
+        word = self._program.read_u64(sections + index * self._section_size + self._section_map_at)
         if not word & _PRESENT or not word & _HAS_MEM_MAP:
             return None
         return int(word) & ~_SECTION_FLAGS
 
     def address_of(self, pfn: int) -> int | None:
-        """The address of the struct page of ``pfn``; ``None`` where the kernel has none."""
+        """The address of the struct page of ``pfn``; ``None`` where the kernel has none.
+
+        Raises ``FaultError`` where the table of sections is not in the dump.
+        """
         base = self._section_map(pfn >> self.section_pages_shift)
         return None if base is None else base + pfn * self.struct_size
 
@@ -131,7 +129,10 @@ class MemoryMap:
             if not sections:
                 continue
             for number in range(root * per_root, (root + 1) * per_root):
-                base = self._section_map(number)
+                try:
+                    base = self._section_map(number)
+                except FaultError:
+                    break  # the page that holds the rest, too
                 if base is not None:
                     first = number << self.section_pages_shift
                     yield Span(first, pages, base + first * self.struct_size)

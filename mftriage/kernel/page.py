@@ -7,7 +7,7 @@ from drgn import FaultError, Object
 from mftriage.kernel.memmap import MemoryMap, Page
 from mftriage.kernel.owner import Subject, owner_of
 from mftriage.kernel.search import Budget, search
-from mftriage.model import PageInfo, hexed
+from mftriage.model import Owner, PageInfo, hexed
 from mftriage.symbols import Kernel
 from mftriage.text import c_string
 
@@ -29,13 +29,19 @@ def describe_page(
     """The page's own words, and its owner.
 
     ``address`` and ``length`` (bytes) are the hardware's, where it gave an address below the page;
-    ``words`` the kernel's for this page.  Raises ``FaultError`` where the struct page is missing.
+    ``words`` the kernel's for this page.  What stood in the way of an answer goes to ``problems``.
     """
     physical = pfn << memory_map.page_shift
-    page = memory_map.read(pfn)
-    if page is None:
-        return _without_struct_page(kernel, pfn, address or physical)
-    head = page if not page.is_tail else memory_map.read(page.head) or page
+    try:
+        page = memory_map.read(pfn)
+        if page is None:
+            return _without_struct_page(kernel, pfn, address or physical)
+        head = page if not page.is_tail else memory_map.read(page.head) or page
+    except FaultError:
+        lost = f"the struct page of pfn {pfn:#x} is not in the dump"
+        if problems is not None:
+            problems.append(lost)
+        return _unknown(kernel, pfn, address or physical, lost)
     subject = Subject(
         kernel=kernel,
         memory_map=memory_map,
@@ -76,12 +82,15 @@ def content_in_dump(kernel: Kernel, pfn: int) -> bool:
 
 def _without_struct_page(kernel: Kernel, pfn: int, physical: int) -> PageInfo:
     from mftriage.kernel.owner.reserved import resource_at
-    from mftriage.model import Owner
 
     where = resource_at(kernel, physical)
     detail = "the kernel has no struct page for this pfn" + (
         f"; it lies in {where}" if where else ""
     )
+    return _unknown(kernel, pfn, physical, detail)
+
+
+def _unknown(kernel: Kernel, pfn: int, physical: int, detail: str) -> PageInfo:
     return PageInfo(
         pfn=f"{pfn:#x}",
         physical_address=f"{physical:#x}",

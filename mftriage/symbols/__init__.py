@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import drgn
 from drgn import FindObjectFlags, Object, Program, Symbol, SymbolBinding, SymbolKind, Type, TypeKind
@@ -19,6 +19,7 @@ from mftriage.dump import Dump
 from mftriage.dump.memory import platform_of
 from mftriage.errors import SymbolsError
 from mftriage.symbols.btf import Btf
+from mftriage.symbols.extract import KernelSymbol, NotedSymbols, from_json, to_json
 from mftriage.symbols.globals import GLOBALS
 from mftriage.symbols.kallsyms import Kallsyms
 
@@ -42,7 +43,8 @@ class Kernel:
     """A dump that can be asked by name: what every question in ``mftriage.kernel`` takes.
 
     ``program`` reads memory in every tier, and knows types in the dwarf and btf tiers.
-    ``tables`` are the spans of type and symbol tables, as (address, bytes).
+    ``tables`` tells the spans of type and symbol tables, as (address, bytes); ``extract`` what
+    an analysis used of them, for a lean capsule (``None`` where the dump's own were not used).
     """
 
     def __init__(self, dump: Dump, program: Program) -> None:
@@ -50,7 +52,8 @@ class Kernel:
         self.program = program
         self.tier: Tier = "vmcoreinfo"
         self.why_not_better: str | None = None
-        self.tables: list[tuple[int, int]] = []
+        self.tables: Callable[[], list[tuple[int, int]]] = list
+        self.extract: Callable[[], dict[str, Any]] | None = None
         self._address: Callable[[str], int | None] = dump.vmcoreinfo.symbol
         self._nearest: Callable[[int], Place | None] = lambda _: None
 
@@ -112,33 +115,50 @@ def _use_dwarf(kernel: Kernel, vmlinux: Path | str) -> None:
     program = kernel.program
     load(program, kernel.dump.vmcoreinfo, vmlinux)
 
-    def nearest(address: int) -> Place | None:
-        symbol = program.symbol(address)
-        return Place(symbol.name, address - symbol.address)
-
-    kernel._address = lambda name: program.symbol(name).address
-    kernel._nearest = nearest
     kernel.tier = "dwarf"
+    try:
+        # Names as in the btf tier: the symbols of an ELF file have gaps between them, and not all.
+        kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo, _image_reader(kernel))
+    except (LookupError, drgn.FaultError):
+        kernel._address = lambda name: program.symbol(name).address
+        kernel._nearest = lambda address: _place(program.symbol(address), address)
+    else:
+        kernel._address = kallsyms.lookup
+        kernel._nearest = lambda address: _place(kallsyms.nearest(address), address)
+        kernel.tables = lambda: _spans(
+            kallsyms, kallsyms.lookup("__start_BTF"), kallsyms.lookup("__stop_BTF")
+        )
+
+
+def _place(symbol: Symbol | KernelSymbol | None, address: int) -> Place | None:
+    return symbol and Place(symbol.name, address - symbol.address)
+
+
+def _spans(kallsyms: Kallsyms, start: int | None, stop: int | None) -> list[tuple[int, int]]:
+    btf = [(start, stop - start)] if start is not None and stop is not None else []
+    return [*btf, *kallsyms.tables()]
 
 
 def _use_btf(kernel: Kernel) -> None:
     program = kernel.program
-    read = _image_reader(kernel)
-    kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo, read)
-    start, stop = kallsyms.lookup("__start_BTF"), kallsyms.lookup("__stop_BTF")
-    if start is None or stop is None or not 0 < stop - start <= _MAX_BTF:
-        raise LookupError("the kernel was built without BTF (CONFIG_DEBUG_INFO_BTF)")
-    btf = Btf(program, read(start, stop - start))
-    kernel.tables = [(start, stop - start), *kallsyms.tables()]
-
-    def nearest(address: int) -> Place | None:
-        found = kallsyms.nearest(address)
-        return found and Place(found.name, address - found.address)
-
-    kernel._address = kallsyms.lookup
-    kernel._nearest = nearest
+    noted = from_json(kernel.dump.sidecar.names)
+    if noted is not None:
+        symbols, section = noted
+    else:
+        read = _image_reader(kernel)
+        kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo, read)
+        symbols = NotedSymbols(kallsyms)
+        start, stop = symbols.lookup("__start_BTF"), symbols.lookup("__stop_BTF")
+        if start is None or stop is None or not 0 < stop - start <= _MAX_BTF:
+            raise LookupError("the kernel was built without BTF (CONFIG_DEBUG_INFO_BTF)")
+        section = read(start, stop - start)
+        kernel.tables = lambda: _spans(kallsyms, start, stop)
+    btf = Btf(program, section)
+    kernel.extract = lambda: to_json(symbols, btf.extract())
+    kernel._address = symbols.lookup
+    kernel._nearest = lambda address: _place(symbols.nearest(address), address)
     kernel.tier = "btf"
-    _register(kernel, btf, kallsyms)
+    _register(kernel, btf, symbols)
     # Without its range drgn does not know the kernel's own code, and a stack ends after one frame.
     text, end = kernel.dump.vmcoreinfo.symbol("_stext"), kernel.address("_end")
     if text is not None and end is not None:
@@ -160,7 +180,7 @@ def _image_reader(kernel: Kernel) -> Callable[[int, int], bytes]:
     return read
 
 
-def _register(kernel: Kernel, btf: Btf, kallsyms: Kallsyms) -> None:
+def _register(kernel: Kernel, btf: Btf, symbols: NotedSymbols) -> None:
     types: dict[tuple[frozenset[TypeKind], str], Type | None] = {}
     objects: dict[str, Object | None] = {}
 
@@ -178,15 +198,12 @@ def _register(kernel: Kernel, btf: Btf, kallsyms: Kallsyms) -> None:
         return objects[name]
 
     def find_symbol(_: Program, name: str | None, address: int | None, one: bool) -> list[Symbol]:
-        try:
-            if name is not None:
-                found = kallsyms.lookup(name)
-                return [] if found is None else [_symbol(name, found)]
-            if address is not None:
-                nearest = kallsyms.nearest(address)
-                return [] if nearest is None else [_symbol(nearest.name, nearest.address, address)]
-        except (drgn.FaultError, LookupError, ValueError):
-            pass
+        if name is not None:
+            found = symbols.lookup(name)
+            return [] if found is None else [_symbol(name, found)]
+        if address is not None:
+            nearest = symbols.nearest(address)
+            return [] if nearest is None else [_symbol(nearest.name, nearest.address, address)]
         return []
 
     program = kernel.program
@@ -210,5 +227,8 @@ def _object(
         if kind is not None and (address := kernel.address(name)) is not None:
             return Object(program, kind, address=address)
     if flags & FindObjectFlags.CONSTANT:
+        if name == "vmemmap" and (address := kernel.dump.vmcoreinfo.symbol(name)) is not None:
+            # A macro of arm64 (asm/memory.h) that drgn works out from DWARF's mem_section.
+            return Object(program, program.pointer_type(program.type("struct page")), address)
         return btf.constant(name)
     return None

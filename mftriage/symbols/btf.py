@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 
 import drgn
 from drgn import Object, Program, Type, TypeEnumerator, TypeKind, TypeMember, TypeParameter
 
-from mftriage.symbols.btf_index import index_of
+from mftriage.symbols.btf_index import EACH, FIXED, index_of
 
 _MAGIC = 0xEB9F
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
@@ -61,6 +62,8 @@ class Btf:
         self._starts, names = index_of(self._words)
         self._names = names.tobytes()
         self._made: dict[int, Type] = {}
+        self._building: set[int] = set()
+        self._variables: set[int] = set()
 
     # finding
 
@@ -98,6 +101,7 @@ class Btf:
         """The type of a per-CPU variable: the only variables that kernels before 7.0 list in BTF."""
         for type_id in self._ids(name):
             if self._kind(type_id) == _VAR:
+                self._variables.add(type_id)
                 return self.type(self._words[self._starts[type_id - 1] + 2])
         return None
 
@@ -118,13 +122,56 @@ class Btf:
             at = self._data.find(wanted, at + 1, self._types_end)
         return None
 
+    # cutting out
+
+    def extract(self) -> bytes:
+        """A BTF section with only the types that were asked for; references to others are to void."""
+        ids = sorted({*self._made, *self._variables} - {0})
+        number = {type_id: index for index, type_id in enumerate(ids, 1)}
+        words, strings = array("I"), bytearray(b"\0")
+        placed = {0: 0}
+
+        def name(offset: int) -> int:
+            if offset not in placed:
+                placed[offset] = len(strings)
+                strings.extend(self._string(offset).encode() + b"\0")
+            return placed[offset]
+
+        def reference(type_id: int) -> int:
+            return number.get(type_id, 0)
+
+        for type_id in ids:
+            at = self._starts[type_id - 1]
+            info, third = self._words[at + 1], self._words[at + 2]
+            kind, count = info >> 24 & 0x7F, info & 0xFFFFFF
+            fixed, each = FIXED.get(kind, 0), EACH.get(kind, 0)
+            rest = self._words[at + 3 : at + 3 + fixed + each * count].tolist()
+            if kind == _ARRAY:
+                rest[0], rest[1] = reference(rest[0]), 0
+            for entry in range(0, len(rest) if each else 0, each or 1):
+                rest[entry] = name(rest[entry])
+                if kind in (_STRUCT, _UNION, _FUNC_PROTO):
+                    rest[entry + 1] = reference(rest[entry + 1])
+            refers = kind not in (_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _ENUM64, _FLOAT, _FWD)
+            words.extend([name(self._words[at]), info, reference(third) if refers else third])
+            words.extend(rest)
+        size = 4 * len(words)
+        header = struct.pack("<HBBIIIII", _MAGIC, 1, 0, 24, 0, size, size, len(strings))
+        return header + words.tobytes() + bytes(strings)
+
     # building
 
     def type(self, type_id: int) -> Type:
         """The drgn type of a BTF type id; members are built when they are looked at."""
         made = self._made.get(type_id)
         if made is None:
-            made = self._made[type_id] = self._build(type_id)
+            if type_id in self._building:
+                raise LookupError(f"BTF type {type_id} is made of itself")
+            self._building.add(type_id)
+            try:
+                made = self._made[type_id] = self._build(type_id)
+            finally:
+                self._building.remove(type_id)
         return made
 
     def _build(self, type_id: int) -> Type:

@@ -20,9 +20,10 @@ _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC_PROTO = 1, 3, 4, 5, 6, 13
 _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
 
 # Words behind the three of struct btf_type: a fixed number, and a number for each of vlen.
-_FIXED = {_INT: 1, _ARRAY: 3, _VAR: 1, _DECL_TAG: 1}
-_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 3, _ENUM64: 3}
+FIXED = {_INT: 1, _ARRAY: 3, _VAR: 1, _DECL_TAG: 1}
+EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 3, _ENUM64: 3}
 
+_SMALL = 1 << 16  # words: the types of a lean capsule or a module
 _KEPT = 32  # kernels; about 1 MB each
 
 
@@ -37,6 +38,8 @@ class BtfIndex(NamedTuple):
 
 def index_of(words: memoryview) -> BtfIndex:
     """The index of a BTF type section, given as 32-bit words; out of the cache where it has it."""
+    if len(words) < _SMALL:
+        return scan(words)
     file = _folder() / f"{blake2b(words, digest_size=20).hexdigest()}.{sys.byteorder}"
     index = _load(file, len(words))
     if index is None:
@@ -51,7 +54,7 @@ def scan(words: memoryview) -> BtfIndex:
     kind and vlen are masked with 0x7f and 0xffffff: wider since Linux 7.2, and the bits were
     zero before.
     """
-    step = [(3 + _FIXED.get(kind, 0), _EACH.get(kind, 0)) for kind in range(128)]
+    step = [(3 + FIXED.get(kind, 0), EACH.get(kind, 0)) for kind in range(128)]
     end = len(words)
     starts, names = array("I"), array("I")
     add, add_name = starts.append, names.append

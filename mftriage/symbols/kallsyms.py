@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 import drgn
 
 from mftriage.dump.vmcoreinfo import VmcoreInfo
+from mftriage.symbols.extract import KernelSymbol
 
 Read = Callable[[int, int], bytes]
 
@@ -27,13 +27,6 @@ _BLOCK = 4096
 _SEQ = 3
 _MAX_SYMBOLS = 1 << 22
 _MAX_NAME = 1024  # bytes; KSYM_NAME_LEN is 512
-
-
-class KernelSymbol(NamedTuple):
-    """A symbol of the kernel image."""
-
-    name: str
-    address: int
 
 
 class Kallsyms:

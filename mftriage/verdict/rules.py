@@ -372,7 +372,7 @@ def _page_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> N
                 fact=f"the dump shows whose it is: {page.owner.detail or page.owner.kind}",
             )
         )
-    if page.content_in_dump is False:
+    if page.content_in_dump is False and facts.dump.complete:
         evidence.append(
             Fact(
                 rule=rule,
