@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mftriage import __version__
 from mftriage.dump import Dump, open_dump
-from mftriage.dump.unpack import Progress
+from mftriage.dump.unpack import Progress, no_progress
 from mftriage.facts import Facts
 from mftriage.kernel.gather import gather
 from mftriage.model import Dimm, PageInfo, TimelineEntry, Tool, Triage, Verdict
@@ -29,21 +29,17 @@ class Analysis:
     kernel: Kernel
 
 
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
-
-
 def analyze(
     path: Path,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Progress = _quiet,
+    progress: Progress = no_progress,
 ) -> Analysis:
     """Triage the dump at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
     dump = open_dump(path, progress)
     try:
-        kernel = open_kernel(dump, vmlinux)
+        kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
         return Analysis(conclude(facts), dump, kernel)
     except BaseException:
