@@ -104,9 +104,9 @@ def open_kernel(
         _use_btf(kernel)
     except (LookupError, drgn.FaultError) as error:
         kernel.why_not_better = str(error)
-        from mftriage.symbols.dwarf import findno_progressly
+        from mftriage.symbols.dwarf import find_quietly
 
-        if findno_progressly(dump.vmcoreinfo):
+        if find_quietly(dump.vmcoreinfo):
             with suppress(SymbolsError):
                 _use_dwarf(kernel, "auto", progress)
     return kernel
