@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mftriage import __version__
 from mftriage.dump import Dump, open_dump
-from mftriage.dump.unpack import Progress
+from mftriage.dump.unpack import Progress, no_progress
 from mftriage.facts import Facts
 from mftriage.kernel.gather import gather
 from mftriage.model import Dimm, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.stack import crash_site
 from mftriage.symbols import Kernel, open_kernel
 from mftriage.verdict import decide
 
 _MAX_TIMELINE = 60
-_CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error")
-# What a kernel runs once it has decided to die, and the entry code of exceptions: on every stack.
-_MACHINERY = re.compile(
-    r"(dump_stack|show_stack|dump_backtrace|panic|vpanic|__crash_kexec|crash_kexec|die|oops_|__die|"
-    r"delay_|__delay|__const_udelay|__udelay|i8042_panic|asm_exc_|exc_|el1|el0|do_mem_abort|do_sea|"
-    r"do_translation_fault|do_page_fault|__do_kernel_fault|page_fault_oops|mce_panic|do_machine_check|"
-    r"native_machine|machine_|emergency_)"
-)
+_CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-memory")
 
 
 @dataclass
@@ -36,21 +29,17 @@ class Analysis:
     kernel: Kernel
 
 
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
-
-
 def analyze(
     path: Path,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Progress = _quiet,
+    progress: Progress = no_progress,
 ) -> Analysis:
     """Triage the dump at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
     dump = open_dump(path, progress)
     try:
-        kernel = open_kernel(dump, vmlinux)
+        kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
         return Analysis(conclude(facts), dump, kernel)
     except BaseException:
@@ -124,10 +113,9 @@ def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
     if page is not None and page.owner is not None:
         parts.append(page.owner.slab_cache or page.owner.kind)
     if facts.panic is not None and verdict.kind not in _CAUSE_IS_ALL:
-        functions = [f.function.split(".")[0] for f in facts.panic.trace if f.function]
-        site = next((f for f in functions if not _MACHINERY.match(f)), None)
+        site = next((f.function for f in crash_site(facts.panic.trace) if f.function), None)
         if site:
-            parts.append(site)
+            parts.append(site.split(".")[0])  # without the compiler's .cold, .isra.0
     return ":".join(parts)
 
 

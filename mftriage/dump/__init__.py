@@ -20,7 +20,7 @@ from mftriage.dump.memory import (
     RecordingMemory,
     platform_of,
 )
-from mftriage.dump.unpack import Progress, unpack
+from mftriage.dump.unpack import Progress, no_progress, unpack
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import DumpError
 
@@ -30,10 +30,6 @@ __all__ = ["Dump", "open_dump"]
 os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
 
 _X86_START_KERNEL_MAP = 0xFFFFFFFF80000000  # asm/page_64_types.h
-
-
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 @dataclass
@@ -74,7 +70,7 @@ class Dump:
         self._file.close()
 
 
-def open_dump(path: Path, progress: Progress = _quiet) -> Dump:
+def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
     """Open the dump at ``path`` (a file or a folder).
 
     Raises ``DumpError`` with one clear sentence when there is nothing that could be read.

@@ -172,27 +172,27 @@ class KdumpMemory:
         """See ``PhysicalMemory``."""
         number, offset = divmod(address, self._block)
         if offset + size <= self._block:
-            return self._get(number)[offset : offset + size]
+            return self._get(number, address)[offset : offset + size]
         pieces = []
         while size > 0:
             number, offset = divmod(address, self._block)
-            piece = self._get(number)[offset : offset + size]
+            piece = self._get(number, address)[offset : offset + size]
             pieces.append(piece)
             address += len(piece)
             size -= len(piece)
         return b"".join(pieces)
 
-    def _get(self, number: int) -> bytes:
+    def _get(self, number: int, address: int) -> bytes:
+        """A block; ``address`` is the one in it that was asked for, which an error names."""
         data = self._blocks.get(number)
         if data is not None:
             self._blocks.move_to_end(number)
             return data
-        address = number * self._block
         try:
             place = self._index.find(number)
             if place is None:
                 raise FaultError("not in the dump", address)
-            data = self._unpacked(place, address)
+            data = self._unpacked(place, number * self._block)
         except (ValueError, zlib.error, self._zstd_error) as error:
             raise FaultError(f"can't be read: {error}", address) from error
         self._blocks[number] = data

@@ -12,6 +12,7 @@ from drgn import FaultError
 
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
+from mftriage.kernel.direct_map import LinearReader
 from mftriage.kernel.mce import mce_records_in_memory
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
@@ -76,7 +77,7 @@ class _Gatherer:
     def log(self) -> Sequence[LogRecord]:
         dump = self.kernel.dump
         try:
-            records = read_log(self.kernel.program, dump.vmcoreinfo)
+            records = read_log(LinearReader(self.kernel), dump.vmcoreinfo)
             if records:
                 return records
             why = "it is empty"

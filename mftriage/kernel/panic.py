@@ -32,6 +32,7 @@ _WHO = re.compile(
 _TRACE_LINE = re.compile(
     r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$"
 )
+_RIP = re.compile(r"RIP: 0010:([\w.$]+)\+(0x[0-9a-f]+)/0x")
 _NT_PRSTATUS = 1
 _PR_REG = 112  # offset of pr_reg in struct elf_prstatus, 64-bit
 _PANIC_CPU_INVALID = 0xFFFFFFFF
@@ -132,6 +133,9 @@ def _trace(log: Sequence[LogRecord]) -> tuple[Frame, ...]:
     frames: list[Frame] = []
     inside = False
     for record in log:
+        # show_regs() of x86_64: the frame that faulted stands apart, above the trace
+        if not frames and (match := _RIP.search(record.text)):
+            frames.append(Frame(function=match[1], offset=match[2]))
         if re.match(r"Call [Tt]race:", record.text.strip()):
             if inside:
                 break

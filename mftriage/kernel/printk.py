@@ -7,9 +7,9 @@ text ring's end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from drgn import FaultError, Program
+from drgn import FaultError
 
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.log import LogRecord, lines_of
@@ -19,6 +19,22 @@ _ID_MASK = (1 << _STATE_SHIFT) - 1
 _ADDRESS = (1 << 64) - 1
 _COMMITTED, _FINALIZED = 1, 2
 _MAX_COUNT_BITS, _MAX_SIZE_BITS = 20, 30
+
+
+class Reader(Protocol):
+    """What reads kernel memory: a drgn ``Program``, or what stands in for one."""
+
+    def read(self, address: int, size: int, /) -> bytes:
+        """Bytes at a virtual address."""
+        ...
+
+    def read_u32(self, address: int, /) -> int:
+        """A 4-byte integer."""
+        ...
+
+    def read_u64(self, address: int, /) -> int:
+        """An 8-byte integer."""
+        ...
 
 
 class _Layout(NamedTuple):
@@ -64,7 +80,7 @@ _KEYS = (
 )
 
 
-def read_log(program: Program, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
+def read_log(program: Reader, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
     """Every record of the ring, oldest first.
 
     Raises ``LookupError`` where VMCOREINFO lacks the layout, ``FaultError`` where the ring's own
@@ -134,7 +150,7 @@ def _spans(first: int, used: int, count: int) -> list[tuple[int, int]]:
     return [(first, until_end), (first + until_end, used - until_end)]
 
 
-def _read(program: Program, address: int, size: int) -> bytes:
+def _read(program: Reader, address: int, size: int) -> bytes:
     """A block; where pages of it are missing, zeros, which no valid descriptor has."""
     try:
         block: bytes = program.read(address, size)
@@ -155,7 +171,7 @@ def _read(program: Program, address: int, size: int) -> bytes:
 class _Text:
     """The ring of text, read in whole pages as they are needed."""
 
-    def __init__(self, program: Program, address: int, size: int) -> None:
+    def __init__(self, program: Reader, address: int, size: int) -> None:
         self._program = program
         self._address = address
         self._size = size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import NamedTuple
 
-from mftriage.model import Triage
+from mftriage.model import Owner, Triage
 from mftriage.render import words
 from mftriage.render.pagemap import PageMap, page_map
 
@@ -68,7 +68,7 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
     poisoned = triage.poisoned_pages
     return [
         _Block("page", [words.page_line(page)] if page else [], 1, 2, _BOLD),
-        _Block("owner", [words.owner_line(owner)] if owner else [], 1, 2, _BOLD),
+        _Block("owner", [_owner(owner)] if owner else [], 1, 2, _BOLD),
         _Block("", [words.object_line(bad)] if bad else [], 1, 2),
         _Block("", [_strip(inside)] if inside and width >= _LABEL + 85 else [], 0, 1, _DIM),
         _Block("kernel said", [words.kernel_words(triage) or ""], 1, 2),
@@ -98,6 +98,14 @@ def _lists(triage: Triage) -> list[_Block]:
     ]
 
 
+def _owner(owner: Owner) -> str:
+    """Whose page it is; of a slab object, which has a line of its own, only the cache."""
+    if owner.object is None or owner.slab_cache is None:
+        return words.owner_line(owner)
+    shared = f", {words.count(owner.objects, 'object')} in the slab" if owner.objects else ""
+    return f"slab cache {owner.slab_cache}{shared}"
+
+
 def _poisoned(triage: Triage) -> str:
     pages = triage.poisoned_pages
     some = ", ".join(f"{page.pfn} {words.OWNERS[page.owner_kind]}" for page in pages[:8])
@@ -124,8 +132,10 @@ def _share(blocks: list[_Block], width: int, left: int) -> list[int]:
     wanted = [min(_height(block, width), block.most) for block in blocks]
     shares = [min(want, block.least) for want, block in zip(wanted, blocks, strict=True)]
     left -= sum(shares)
-    # Blocks that are only nice to have come last.
-    for index in sorted(range(len(blocks)), key=lambda index: not blocks[index].least):
+    # What to do comes first, blocks that are only nice to have come last.
+    for index in sorted(
+        range(len(blocks)), key=lambda index: (blocks[index].label != "do", not blocks[index].least)
+    ):
         more = min(wanted[index] - shares[index], left)
         shares[index] += more
         left -= more

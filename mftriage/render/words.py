@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
-from itertools import dropwhile
 from typing import Literal, NamedTuple
 
 from mftriage.model import (
@@ -31,6 +30,7 @@ from mftriage.model import (
     Triage,
     VerdictKind,
 )
+from mftriage.stack import crash_site
 
 NOT_KNOWN = "not known"
 SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
@@ -102,11 +102,6 @@ _FITTING: dict[OwnerKind, tuple[str, ...]] = {
 }
 
 _SEVERITY = ("fatal", "recoverable", "deferred", "corrected")
-
-# How every kernel dies: on one line, these only push the cause out of sight.
-_DYING = frozenset(
-    ("crash_setup_regs", "machine_kexec", "__crash_kexec", "crash_kexec", "vpanic", "panic")
-)
 
 Facts = list[tuple[str, str]]
 
@@ -195,9 +190,7 @@ def frame(one: Frame) -> str:
 
 def stack(panic: Panic) -> str:
     """Return the functions of the stack on one line, innermost first, without panic's own."""
-    called = [one.function or "?" for one in panic.trace]
-    cause = list(dropwhile(_DYING.__contains__, called))
-    return " ← ".join(cause or called)
+    return " ← ".join(one.function or "?" for one in crash_site(panic.trace))
 
 
 def crash_place(panic: Panic) -> str:

@@ -20,11 +20,11 @@ from pathlib import Path
 from drgn import Program
 
 from mftriage.dump.header import parse_notes
-from mftriage.dump.unpack import Progress
+from mftriage.dump.unpack import Progress, no_progress
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import SymbolsError
 
-__all__ = ["find_quietly", "load"]
+__all__ = ["findno_progressly", "load"]
 
 _ROOT = Path("/")
 # Where Debian, Ubuntu, Fedora, RHEL and SUSE put a vmlinux with debug info, and a kernel's own
@@ -63,12 +63,8 @@ class _Image:
     rodata: tuple[int, int]
 
 
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
-
-
 def load(
-    program: Program, vmcoreinfo: VmcoreInfo, wanted: Path | str, progress: Progress = _quiet
+    program: Program, vmcoreinfo: VmcoreInfo, wanted: Path | str, progress: Progress = no_progress
 ) -> Path:
     """Give ``program`` the debug info of its kernel, and say which file that is.
 
@@ -97,7 +93,7 @@ def load(
     return path
 
 
-def find_quietly(vmcoreinfo: VmcoreInfo) -> bool:
+def findno_progressly(vmcoreinfo: VmcoreInfo) -> bool:
     """Whether "auto" would find this kernel's vmlinux without asking the network."""
     return _first(vmcoreinfo, _standard(vmcoreinfo)) is not None
 

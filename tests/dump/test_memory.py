@@ -44,12 +44,17 @@ def test_bytes(dump: Dump) -> None:
 
 @both
 @pytest.mark.parametrize(
-    ("address", "size"),
-    [(0, 1), (0xFFF, 2), (0x3FFF, 2), (0x4000, 1), (0xA000, 1), (0x9FFF, 2), (1 << 60, 8)],
+    ("address", "size", "missing"),
+    [
+        *((0, 1, 0), (0xFFF, 2, 0xFFF), (0x3FFF, 2, 0x4000), (0x4000, 1, 0x4000)),
+        *((0x45D8, 8, 0x45D8), (0x9FFF, 2, 0xA000), (1 << 60, 8, 1 << 60)),
+    ],
 )
-def test_what_is_not_in_the_dump_faults(dump: Dump, address: int, size: int) -> None:
-    with pytest.raises(FaultError):
+def test_what_is_not_in_the_dump_faults(dump: Dump, address: int, size: int, missing: int) -> None:
+    """The error names the first byte that is missing, whatever the format: it is in reports."""
+    with pytest.raises(FaultError) as caught:
         dump.memory.read(address, size)
+    assert caught.value.address == missing
     assert dump.memory.pfns == set()
 
 

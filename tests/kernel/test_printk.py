@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from drgn import Architecture, FaultError, Platform, Program
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.kernel.printk import read_log
 from mftriage.log import LogRecord
+from mftriage.triage import analyze
 
 BASE = 0xFFFF888000000000
 PRB, DESCS, INFOS, TEXT = BASE + 0x100, BASE + 0x10000, BASE + 0x100000, BASE + 0x400000
@@ -292,3 +294,24 @@ def test_without_the_layout() -> None:
     for lines in ("", LAYOUT.format(prb=PRB).replace("OFFSET(printk_info.ts_nsec)=8\n", "")):
         with pytest.raises(LookupError, match="VMCOREINFO"):
             read_log(program, VmcoreInfo(lines.encode()))
+
+
+@pytest.mark.parametrize("machine", ["x86_elf", "arm_elf"])
+def test_without_page_tables(machine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A cut dump often lacks them: the kernel image and the direct map are read without."""
+    path = tmp_path / "vmcore"
+    core = bytearray(request.getfixturevalue(machine).read_bytes())
+    path.write_bytes(core)
+    whole = analyze(path)
+    dump = whole.dump
+    root = dump.vmcoreinfo.symbol("swapper_pg_dir")
+    assert root is not None and dump.image_offset is not None
+    content = dump.memory.page(root - dump.image_offset >> 12)
+    dump.close()
+    assert core.count(content) == 1
+    path.write_bytes(core.replace(content, bytes(4096)))
+    found = analyze(path)
+    found.dump.close()
+    assert found.triage.verdict.kind == whole.triage.verdict.kind == "unrecoverable-panic"
+    assert found.triage.memory_failures == whole.triage.memory_failures
+    assert found.triage.not_checked

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import drgn
@@ -214,7 +214,7 @@ def ask_everything(data: bytes, names: tuple[str, ...] = NAMES) -> None:
                     explore(found)
             except HARMLESS:
                 pass
-        with contextlib.suppress(HARMLESS):
+        with suppress(*HARMLESS):
             btf.constant(name)
 
 
