@@ -39,6 +39,7 @@ from mftriage.symbols import Kernel
 T = TypeVar("T")
 
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
+_OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
@@ -51,6 +52,7 @@ class _Gatherer:
         self.kernel = kernel
         self.scan_seconds = scan_seconds
         self.not_checked: list[NotChecked] = []
+        self.owners = Budget(_OWNERS_SECONDS)
 
     def note(self, what: str, why: str, remedy: str) -> None:
         self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
@@ -70,7 +72,7 @@ class _Gatherer:
             self.note(
                 what,
                 f"unexpected {type(error).__name__}: {error}",
-                "report this as a bug of mftriage",
+                "report this as a bug of mftriage, unless the dump is damaged",
             )
         return default
 
@@ -290,7 +292,7 @@ def _page(
     ask: _Gatherer, facts: Facts, memory_map: MemoryMap, pfn: int, words: str | None
 ) -> PageInfo:
     address, length = _exact_address(facts, pfn)
-    budget = Budget(_OWNER_SECONDS)
+    budget = Budget(0.0 if ask.owners.spent() else _OWNER_SECONDS)
     problems: list[str] = []
     page = describe_page(
         ask.kernel,
@@ -305,7 +307,7 @@ def _page(
     if budget.ran_out:
         ask.note(
             f"the owner of page {pfn:#x}",
-            f"the search was stopped after {_OWNER_SECONDS:.0f} s",
+            "the search was stopped when its time was over",
             "look it up in drgn: see docs/guide.md",
         )
     elif problems and page.owner is not None and page.owner.kind == "unknown":
