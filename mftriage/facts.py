@@ -36,7 +36,8 @@ class Facts:
     """Everything that rules may look at; renderers see a ``Triage`` instead.
 
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
-    tell.  ``oops`` is the first line of the oops in front of the panic.
+    tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
+    those ignored or failed that the kernel counted and the log no longer shows.
     """
 
     dump: DumpInfo
@@ -48,6 +49,7 @@ class Facts:
     injected_pfns: frozenset[int] = frozenset()
     hardware_errors: tuple[HardwareError, ...] = ()
     pages: dict[int, PageInfo] = field(default_factory=dict)
+    lost_failures: int = 0
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     sysctl: int | None = None

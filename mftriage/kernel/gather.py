@@ -42,6 +42,8 @@ _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
+_SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
+_VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
 
 
@@ -121,7 +123,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         ask.note(
             "types and symbols",
             kernel.why_not_better or "not known",
-            "give the kernel's vmlinux with debug info: -s VMLINUX",
+            _SYMBOLS_REMEDY if dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
         )
     log = ask.log()
     failures = memory_failures(log, dump.page_size)
@@ -244,7 +246,10 @@ def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> Hard
 def _add_pages(ask: _Gatherer, facts: Facts) -> None:
     kernel = ask.kernel
     memory_map = ask.ask(
-        "struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX"
+        "struct pages",
+        lambda: MemoryMap(kernel),
+        None,
+        _SYMBOLS_REMEDY if kernel.dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
     )
     if memory_map is None:
         return
@@ -343,6 +348,7 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
         if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
     )
     if counted > logged:
+        facts.lost_failures = counted - logged
         ask.note(
             "failures that the log no longer shows",
             f"the kernel counts {counted} ignored or failed, the log shows {logged}",
