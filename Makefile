@@ -44,8 +44,10 @@ lab-smoke: $(VENV)/ready
 	@mkdir -p out
 	MFTRIAGE_LAB_CACHE=$(CURDIR)/out/lab $(BIN)/python -m fixtures.lab make x86_64-dentry
 
+# Of a dump and its vmlinux (make bench DUMP=vmcore VMLINUX=vmlinux); without them the lab makes the
+# one and fetches the other, a gigabyte.
 bench: $(VENV)/ready
-	$(BIN)/python tests/bench/bench.py $(DUMP) $(VMLINUX)
+	@$(BIN)/python tests/bench/bench.py $(if $(DUMP),$(DUMP) $(VMLINUX),$$($(BIN)/python -m fixtures.lab debuginfo))
 
 clean:
 	rm -rf $(VENV) out
