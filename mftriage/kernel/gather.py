@@ -42,6 +42,7 @@ _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
+_YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
 _VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
@@ -87,6 +88,8 @@ class _Gatherer:
             why = "it is empty"
         except (FaultError, LookupError) as error:
             why = str(error)
+        except (ValueError, OverflowError, MemoryError) as error:
+            why = f"its ring is damaged ({type(error).__name__}: {error})"
         if dump.log_beside is not None:
             try:
                 with dump.log_beside.open(
@@ -357,11 +360,9 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
 
 
 def _utc(seconds: float | None) -> str | None:
-    return (
-        None
-        if seconds is None
-        else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+    if seconds is None or not 0 <= seconds < _YEAR_9999:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _uptime(panic: Panic | None, log: Sequence[LogRecord], ticks: float | None) -> float | None:

@@ -14,6 +14,7 @@ from mftriage.symbols import Kernel
 
 _CHUNK = 2 << 20  # bytes of memory map a read
 _MAX_FOUND = 4096
+_ADDRESS = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _scan_piece(
 ) -> list[int]:
     """Scan one read; where part of it is missing (holes of the map, excluded pages), halve it."""
     try:
-        raw = kernel.program.read(address, count * memory_map.struct_size)
+        raw = kernel.program.read(address & _ADDRESS, count * memory_map.struct_size)
     except FaultError:
         if count * memory_map.struct_size <= 4096:
             return []
