@@ -87,6 +87,41 @@ def test_folders(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_memory_of_a_process_is_no_dump() -> None:
+    """A file that can be opened but not read at its start."""
+    refused(mftriage("analyze", "/proc/self/mem"), 3, "can't read")
+
+
+FAILING = """
+import os, sys
+reads, real = int(sys.argv.pop(1)), os.pread
+def pread(*arguments):
+    global reads
+    reads -= 1
+    if reads < 0:
+        raise OSError(5, "Input/output error")
+    return real(*arguments)
+os.pread = pread
+import mftriage.cli
+mftriage.cli.main()
+"""
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3, 5, 50, 400])
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+def test_a_disk_that_fails(kind: str, reads: int, x86_elf: Path, vmcore: Path) -> None:
+    path = {"elf": x86_elf, "kdump": vmcore}[kind]
+    command = [sys.executable, "-c", FAILING, str(reads), "analyze", str(path), "-f", "json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    if done.returncode == 3:
+        refused(done, 3, "Input/output error")
+    else:
+        assert (done.returncode, done.stderr) == (0, "") and reads > 1
+        assert "unexpected" not in done.stdout
+
+
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "vmcore")
     refused(mftriage("analyze", tmp_path / "vmcore", timeout=20), 3)
@@ -375,8 +410,10 @@ def open_files(pid: int) -> str:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C while it unpacks: nothing is left, and nobody sees a traceback."""
     dump = tmp_path / "vmcore.zst"
-    frame = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    dump.write_bytes(frame * 256)  # 16 GiB of zeros
+    compress = zstandard.ZstdCompressor().compress
+    core = bytearray(craft.elf_core({0: b"x"}))
+    core[64 + 56 + 32 : 64 + 56 + 40] = (16 << 30).to_bytes(8, "little")  # p_filesz
+    dump.write_bytes(compress(bytes(core)) + compress(bytes(64 << 20)) * 256)  # 16 GiB of zeros
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
