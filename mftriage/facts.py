@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mftriage.log import LogRecord
 from mftriage.model import (
+    Dimm,
     DumpInfo,
     HardwareError,
     MemoryFailure,
@@ -14,6 +15,7 @@ from mftriage.model import (
     PageInfo,
     Panic,
     PoisonedPage,
+    RecordDimm,
 )
 
 
@@ -36,7 +38,8 @@ class Facts:
     """Everything that rules may look at; renderers see a ``Triage`` instead.
 
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
-    tell.  ``oops`` is the first line of the oops in front of the panic.
+    tell.  ``oops`` is the first line of the oops in front of the panic.  ``memory_devices`` are
+    SMBIOS's, by handle; empty where no record names a DIMM.
     """
 
     dump: DumpInfo
@@ -47,6 +50,7 @@ class Facts:
     memory_failures: tuple[MemoryFailure, ...] = ()
     injected_pfns: frozenset[int] = frozenset()
     hardware_errors: tuple[HardwareError, ...] = ()
+    memory_devices: dict[int, Dimm] = field(default_factory=dict)
     pages: dict[int, PageInfo] = field(default_factory=dict)
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
@@ -72,6 +76,22 @@ class Facts:
             if record.physical_address is not None
             and int(record.physical_address, 16) // self.page_size == pfn
         ]
+
+    def memory_device(self, dimm: RecordDimm) -> Dimm | None:
+        """SMBIOS's own row for the DIMM that a record names: by its handle, else by its exact name.
+
+        A name that fits several rows names none.
+        """
+        if dimm.handle is not None:
+            return self.memory_devices.get(int(dimm.handle, 16))
+        wanted = {name.lower() for name in (dimm.label, dimm.locator) if name}
+        found = [
+            device
+            for device in self.memory_devices.values()
+            if device.locator
+            and {device.locator.lower(), f"{device.bank_locator} {device.locator}".lower()} & wanted
+        ]
+        return found[0] if len(found) == 1 else None
 
     def is_injected(self, pfn: int) -> bool | None:
         """Whether software poisoned the page for a test; ``None`` where nothing tells."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mftriage import __version__
@@ -99,9 +99,11 @@ def _dimm(facts: Facts, page: PageInfo | None) -> Dimm | None:
         return None
     named = records[-1].dimm
     how = "DIMM location" if named.locator else "FRU text"
-    return Dimm(
-        label=named.label, locator=named.locator, how=f"{how} of the firmware's own record (CPER)"
-    )
+    how = f"{how} of the firmware's own record (CPER)"
+    device = facts.memory_device(named)
+    if device is None:
+        return Dimm(label=named.label, locator=named.locator, how=how)
+    return replace(device, label=named.label, how=f"{how}; SMBIOS by its handle or name")
 
 
 def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:

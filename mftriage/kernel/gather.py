@@ -13,7 +13,9 @@ from drgn import FaultError
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
 from mftriage.kernel.direct_map import LinearReader
-from mftriage.kernel.mce import mce_records_in_memory
+from mftriage.kernel.dmi import memory_devices
+from mftriage.kernel.hardware import SOURCES
+from mftriage.kernel.join import joined
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
@@ -24,6 +26,7 @@ from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, parse_text
 from mftriage.model import (
+    Dimm,
     DumpInfo,
     Frame,
     HardwareError,
@@ -131,12 +134,12 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             "report this as a bug of mftriage",
         )
     ticks = ask.ask("the clocks", lambda: clock(kernel), None)
-    records = _joined(
-        records,
-        ask.ask(
-            "machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []
-        ),
-    )
+    in_memory: list[HardwareError] = []
+    for what, read in SOURCES.items():
+        in_memory += ask.ask(what, partial(read, kernel, ticks), [])
+    records = joined(records, in_memory)
+    devices = _devices(ask, records)
+    records = [_with_device(record, devices) for record in records]
     crashed, panic = _crash(ask, log)
     hw_memory_failure = integer(kernel, "hw_memory_failure", 1)
     records = [_with_injected(record, hw_memory_failure) for record in records]
@@ -166,6 +169,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
         hardware_errors=tuple(records),
+        memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),
         sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
         hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
@@ -219,18 +223,23 @@ def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic
     return True, replace(panic, cpu=cpu)
 
 
-def _joined(
-    logged: Sequence[HardwareError], in_memory: Sequence[HardwareError]
-) -> list[HardwareError]:
-    """Records of both media, each once: what the log has is not told again from memory."""
+def _devices(ask: _Gatherer, records: Sequence[HardwareError]) -> dict[int, Dimm]:
+    """What SMBIOS knows of the DIMMs, read only where a record names one."""
+    if not any(record.dimm is not None for record in records):
+        return {}
+    return ask.ask("the DIMMs of SMBIOS", lambda: memory_devices(ask.kernel), {})
 
-    def key(record: HardwareError) -> tuple[object, ...] | None:
-        m = record.mce
-        return (m.status, m.bank, m.addr, record.wall_time) if m else None
 
-    known = {key(record) for record in logged}
-    found = [*logged, *(record for record in in_memory if key(record) not in known)]
-    return sorted(found, key=lambda r: (r.time is None, r.time or 0.0))
+def _with_device(record: HardwareError, devices: dict[int, Dimm]) -> HardwareError:
+    """The record with its handle's device in words, as the kernel prints it: bank, then device."""
+    dimm = record.dimm
+    if dimm is None or dimm.handle is None or dimm.locator is not None:
+        return record
+    device = devices.get(int(dimm.handle, 16))
+    if device is None:
+        return record
+    words = " ".join(word for word in (device.bank_locator, device.locator) if word)
+    return replace(record, dimm=replace(dimm, locator=words or None))
 
 
 def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> HardwareError:

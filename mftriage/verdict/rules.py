@@ -350,7 +350,7 @@ def _event_words(event: MemoryFailure) -> str:
 
 
 def _record_words(record: HardwareError) -> str:
-    parts = [f"{record.source} record ({record.medium})"]
+    parts = [f"{record.source} record ({' and '.join(record.media)})"]
     parts += [p for p in (record.severity, record.error_type) if p]
     if record.mce:
         parts.append(f"bank {record.mce.bank} status {record.mce.status}")
