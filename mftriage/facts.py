@@ -38,8 +38,9 @@ class Facts:
     """Everything that rules may look at; renderers see a ``Triage`` instead.
 
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
-    tell.  ``oops`` is the first line of the oops in front of the panic.  ``memory_devices`` are
-    SMBIOS's, by handle; empty where no record names a DIMM.
+    tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
+    those ignored or failed that the kernel counted and the log no longer shows.
+    ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
     """
 
     dump: DumpInfo
@@ -52,6 +53,7 @@ class Facts:
     hardware_errors: tuple[HardwareError, ...] = ()
     memory_devices: dict[int, Dimm] = field(default_factory=dict)
     pages: dict[int, PageInfo] = field(default_factory=dict)
+    lost_failures: int = 0
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     sysctl: int | None = None

@@ -42,8 +42,11 @@ from mftriage.symbols import Kernel
 T = TypeVar("T")
 
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
+_OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
+_SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
+_VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
 
 
@@ -54,6 +57,7 @@ class _Gatherer:
         self.kernel = kernel
         self.scan_seconds = scan_seconds
         self.not_checked: list[NotChecked] = []
+        self.owners = Budget(_OWNERS_SECONDS)
 
     def note(self, what: str, why: str, remedy: str) -> None:
         self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
@@ -73,7 +77,7 @@ class _Gatherer:
             self.note(
                 what,
                 f"unexpected {type(error).__name__}: {error}",
-                "report this as a bug of mftriage",
+                "report this as a bug of mftriage, unless the dump is damaged",
             )
         return default
 
@@ -122,7 +126,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         ask.note(
             "types and symbols",
             kernel.why_not_better or "not known",
-            "give the kernel's vmlinux with debug info: -s VMLINUX",
+            _SYMBOLS_REMEDY if dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
         )
     log = ask.log()
     failures = memory_failures(log, dump.page_size)
@@ -251,7 +255,10 @@ def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> Hard
 def _add_pages(ask: _Gatherer, facts: Facts) -> None:
     kernel = ask.kernel
     memory_map = ask.ask(
-        "struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX"
+        "struct pages",
+        lambda: MemoryMap(kernel),
+        None,
+        _SYMBOLS_REMEDY if kernel.dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
     )
     if memory_map is None:
         return
@@ -299,7 +306,7 @@ def _page(
     ask: _Gatherer, facts: Facts, memory_map: MemoryMap, pfn: int, words: str | None
 ) -> PageInfo:
     address, length = _exact_address(facts, pfn)
-    budget = Budget(_OWNER_SECONDS)
+    budget = Budget(0.0 if ask.owners.spent() else _OWNER_SECONDS)
     problems: list[str] = []
     page = describe_page(
         ask.kernel,
@@ -314,7 +321,7 @@ def _page(
     if budget.ran_out:
         ask.note(
             f"the owner of page {pfn:#x}",
-            f"the search was stopped after {_OWNER_SECONDS:.0f} s",
+            "the search was stopped when its time was over",
             "look it up in drgn: see docs/guide.md",
         )
     elif problems and page.owner is not None and page.owner.kind == "unknown":
@@ -350,6 +357,7 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
         if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
     )
     if counted > logged:
+        facts.lost_failures = counted - logged
         ask.note(
             "failures that the log no longer shows",
             f"the kernel counts {counted} ignored or failed, the log shows {logged}",

@@ -90,6 +90,11 @@ def open_kernel(
     program.add_memory_segment(0, 1 << _PHYSICAL_BITS, dump.memory.segment, True)
     kernel = Kernel(dump, program)
     if not dump.vmcoreinfo.values:
+        if vmlinux is not None:
+            raise SymbolsError(
+                "no vmlinux can be matched: the dump has no VMCOREINFO, which has the build ID",
+                "leave -s out; QEMU writes VMCOREINFO with -device vmcoreinfo",
+            )
         kernel.why_not_better = "the dump has no VMCOREINFO"
         return kernel
     try:
@@ -104,9 +109,9 @@ def open_kernel(
         _use_btf(kernel)
     except (LookupError, drgn.FaultError) as error:
         kernel.why_not_better = str(error)
-        from mftriage.symbols.dwarf import findno_progressly
+        from mftriage.symbols.dwarf import find_quietly
 
-        if findno_progressly(dump.vmcoreinfo):
+        if find_quietly(dump.vmcoreinfo):
             with suppress(SymbolsError):
                 _use_dwarf(kernel, "auto", progress)
     return kernel

@@ -24,7 +24,7 @@ from mftriage.dump.unpack import Progress, no_progress
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import SymbolsError
 
-__all__ = ["findno_progressly", "load"]
+__all__ = ["find_quietly", "load"]
 
 _ROOT = Path("/")
 # Where Debian, Ubuntu, Fedora, RHEL and SUSE put a vmlinux with debug info, and a kernel's own
@@ -93,7 +93,7 @@ def load(
     return path
 
 
-def findno_progressly(vmcoreinfo: VmcoreInfo) -> bool:
+def find_quietly(vmcoreinfo: VmcoreInfo) -> bool:
     """Whether "auto" would find this kernel's vmlinux without asking the network."""
     return _first(vmcoreinfo, _standard(vmcoreinfo)) is not None
 

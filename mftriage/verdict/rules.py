@@ -249,8 +249,10 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
     """An earlier failure was not recovered; nothing ties the crash to it, and nothing rules it out."""
     rule = "unrecovered-before"
     events = facts.unrecovered()
-    if facts.panic is None or not events:
+    if facts.panic is None or not (events or facts.lost_failures):
         return None
+    if not events:
+        return _lost_before(rule, facts)
     against = [Fact(rule=rule, fact="no address of the crash lies in the page")]
     return Verdict(
         kind="possible-delayed-crash",
@@ -258,6 +260,24 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
         summary=f"A memory failure in {_page_words(facts.pages.get(int(events[-1].pfn, 16)), int(events[-1].pfn, 16))} was left unrecovered before the crash, but nothing ties the crash to it.",
         evidence=tuple(Fact(rule=rule, fact=_event_words(e)) for e in events[:8]),
         against=tuple(against),
+    )
+
+
+def _lost_before(rule: str, facts: Facts) -> Verdict:
+    count = facts.lost_failures
+    counted = f"{count} memory failure{'s' if count > 1 else ''}"
+    return Verdict(
+        kind="possible-delayed-crash",
+        confidence="low",
+        summary=f"The kernel counted {counted} that it did not recover and that the log no longer shows; nothing ties the crash to it.",
+        evidence=(
+            Fact(rule=rule, fact=f"mf_stats count {counted} more than the log shows"),
+            *(
+                Fact(rule=rule, fact=f"page {p.pfn} ({p.owner_kind}) is marked PG_hwpoison")
+                for p in facts.poisoned_pages[:8]
+            ),
+        ),
+        against=(Fact(rule=rule, fact="no address of the crash is known to lie in such a page"),),
     )
 
 
