@@ -253,7 +253,8 @@ def real(x86_elf: Path) -> bytes:
     dump = open_dump(x86_elf)
     kernel = open_kernel(dump)
     start, size = kernel.tables()[0]
-    data: bytes = kernel.program.read(start, size)
+    assert dump.image_offset is not None
+    data = dump.memory.read(start - dump.image_offset & (1 << 64) - 1, size)
     dump.close()
     return data
 
