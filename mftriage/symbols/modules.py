@@ -114,7 +114,7 @@ class _Split:
         data = kernel.program.read(btf.data.value_(), size)
         header, type_at, type_size, string_at, string_size = struct.unpack_from("<IIIII", data, 4)
         types = data[header + type_at : header + type_at + (type_size & ~3)]
-        self._words = memoryview(types).cast("I")
+        self._words = memoryview(types[: len(types) & ~3]).cast("I")
         self._strings = data[header + string_at : header + string_at + string_size]
         self._first = btf.start_str_off.value_()
         self._base = btf.base_btf.strings.value_() if btf.base_btf else 0
