@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
-from uuid import UUID
 
 from mftriage.model import HardwareError, Location, RecordDimm, Severity, hexed
 from mftriage.text import c_string
@@ -26,21 +25,34 @@ _WITH_HANDLE = 1 << 17
 
 _SEVERITIES: dict[int, Severity | None] = {0: "recoverable", 1: "fatal", 2: "corrected", 3: None}
 
-MEMORY = UUID("a5bc1114-6f64-4ede-b863-3e83ed7c83b1")
-ARM = UUID("e19e3d16-bc11-11e4-9caa-c2051d5d46b0")
-PCIE = UUID("d995e954-bbc1-430f-ad91-b44dcb3c6f35")
+
+def guid(text: str) -> bytes:
+    """The 16 bytes of a GUID: its first three groups are little-endian (UEFI 2.10, appendix A)."""
+    raw = bytes.fromhex(text.replace("-", ""))
+    return raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]
+
+
+def guid_words(raw: bytes) -> str:
+    """A GUID as it is written."""
+    groups = raw[3::-1], raw[5:3:-1], raw[7:5:-1], raw[8:10], raw[10:16]
+    return "-".join(group.hex() for group in groups)
+
+
+MEMORY = guid("a5bc1114-6f64-4ede-b863-3e83ed7c83b1")
+ARM = guid("e19e3d16-bc11-11e4-9caa-c2051d5d46b0")
+PCIE = guid("d995e954-bbc1-430f-ad91-b44dcb3c6f35")
 # As cper_estatus_print_section has them.
-SECTIONS: dict[UUID, str] = {
+SECTIONS: dict[bytes, str] = {
     MEMORY: "memory error",
     ARM: "ARM processor error",
     PCIE: "PCIe error",
-    UUID("9876ccad-47b4-4bdb-b65e-16f193c4f3db"): "general processor error",
-    UUID("dc3ea0b0-a144-4797-b95b-53fa242b6e1d"): "IA32/X64 processor error",
-    UUID("81212a96-09ed-4996-9471-8d729c8e69ed"): "Firmware Error Record Reference",
-    UUID("80b9efb4-52b5-4de3-a777-68784b771048"): "CXL Protocol Error",
-    UUID("fbcd0a77-c260-417f-85a9-088b1621eba6"): "CXL General Media Event",
-    UUID("601dcbb3-9c06-4eab-b8af-4e9bfb5c9624"): "CXL DRAM Event",
-    UUID("fe927475-dd59-4339-a586-79bab113bc74"): "CXL Memory Module Event",
+    guid("9876ccad-47b4-4bdb-b65e-16f193c4f3db"): "general processor error",
+    guid("dc3ea0b0-a144-4797-b95b-53fa242b6e1d"): "IA32/X64 processor error",
+    guid("81212a96-09ed-4996-9471-8d729c8e69ed"): "Firmware Error Record Reference",
+    guid("80b9efb4-52b5-4de3-a777-68784b771048"): "CXL Protocol Error",
+    guid("fbcd0a77-c260-417f-85a9-088b1621eba6"): "CXL General Media Event",
+    guid("601dcbb3-9c06-4eab-b8af-4e9bfb5c9624"): "CXL DRAM Event",
+    guid("fe927475-dd59-4339-a586-79bab113bc74"): "CXL Memory Module Event",
 }
 
 # mem_err_type_strs
@@ -57,7 +69,7 @@ _ARM_TYPES = {1: "cache error", 2: "TLB error", 3: "bus error", 4: "micro-archit
 class Section(NamedTuple):
     """One section of a record: its type, its own severity, what it says of the part, its bytes."""
 
-    kind: UUID
+    kind: bytes
     severity: Severity | None
     fru_text: str | None
     data: bytes
@@ -95,7 +107,7 @@ def sections(block: bytes) -> Iterator[Section]:
             return
         text = c_string(block[at + 44 : at + 64]).strip()
         yield Section(
-            kind=UUID(bytes_le=block[at : at + 16]),
+            kind=bytes(block[at : at + 16]),
             severity=_SEVERITIES.get(severity),
             fru_text=text if valid & _FRU_TEXT_VALID and text else None,
             data=block[body : body + size],
@@ -123,7 +135,7 @@ def _other(section: Section) -> HardwareError:
         source="ghes",
         medium="memory",
         severity=section.severity,
-        error_type=name or f"unknown section {section.kind}",
+        error_type=name or f"unknown section {guid_words(section.kind)}",
         is_memory=None if name is None or name.startswith("CXL") else name == "memory error",
         dimm=RecordDimm(label=section.fru_text) if section.fru_text else None,
     )

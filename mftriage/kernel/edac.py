@@ -8,7 +8,7 @@ core may be part of the image or the module edac_core: names and layout are then
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drgn import FaultError
 
@@ -16,8 +16,10 @@ from mftriage.kernel.search import search
 from mftriage.kernel.system import Clock
 from mftriage.model import HardwareError, RecordDimm, Severity, hexed
 from mftriage.symbols import Kernel
-from mftriage.symbols.modules import Module, find_module
 from mftriage.text import clean
+
+if TYPE_CHECKING:
+    from mftriage.symbols.modules import Module
 
 _MODULE = "edac_core"
 _MAX_CONTROLLERS = 128
@@ -75,6 +77,8 @@ def edac_records_in_memory(kernel: Kernel, _clock: Clock | None) -> list[Hardwar
 
 
 def _in_module(kernel: Kernel) -> dict[str, Any] | None:
+    from mftriage.symbols.modules import find_module  # few kernels have EDAC as a module
+
     module = find_module(kernel, _MODULE)
     if module is None:
         return None

@@ -169,8 +169,7 @@ def _readable(kernel: Kernel, start: int, size: int) -> Iterator[tuple[int, byte
 
 def _blocks_in(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Status blocks in raw memory: one begins a header's length before its first section's type."""
-    for kind in cper.SECTIONS:
-        wanted = kind.bytes_le
+    for wanted in cper.SECTIONS:
         at = data.find(wanted)
         while at >= 0:
             start = at - cper.STATUS_SIZE
