@@ -197,7 +197,7 @@ def _ties(
     records: Sequence[HardwareError],
     pfns: set[int],
 ) -> tuple[Tie, ...]:
-    if not pfns or not kernel.typed:
+    if not pfns:
         return ()
     return crash_ties(kernel, log, panic, records, pfns)
 

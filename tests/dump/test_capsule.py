@@ -251,7 +251,7 @@ def test_a_capsule_is_marked_as_one(x86_elf: Path) -> None:
 def test_user_pages_never_go_in(kind: str, x86_elf: Path, tmp_path: Path) -> None:
     """A page that was read, and whose struct page says that user space has it (PG_lru, no type)."""
     source = tmp_path / "vmcore"
-    pfn = 0x1750  # its struct page lies beside that of the page that was hit
+    pfn = craft.HIT ^ 1  # its struct page lies beside that of the page that was hit
     with_secret(x86_elf, source, b"S" * craft.PAGE, pfn)
     analysis = analyze(source)
     memory_map = MemoryMap(analysis.kernel)
