@@ -29,6 +29,7 @@ from mftriage.symbols import Kernel
 _CACHES = 4  # GHES_ESTATUS_CACHES_SIZE
 _MAX_SOURCES = 256
 _MAX_LEFTOVERS = 64
+_MAX_POOL = 1 << 24  # bytes
 _PAGE = 4096
 # All sources since 6.2 (9057a3f7ac36 "EDAC/ghes: Prepare to make ghes_edac a proper module"), before
 # that only those that are told by an interrupt of ACPI's, an NMI or a synchronous external abort.
@@ -87,7 +88,7 @@ def _cached(kernel: Kernel) -> Iterator[_Block]:
                 continue
             cache = Object(program, kind, address=address).read_()
         except FaultError:
-            continue
+            continue  # a slot that can't be read; the others may be whole
         data = _block(kernel, address + kind.size)
         if data is not None:
             yield _Block(
@@ -131,7 +132,7 @@ def _leftovers(kernel: Kernel, pool: Object) -> Iterator[_Block]:
 
     def scan() -> list[list[object]]:
         found: list[list[object]] = []
-        for start, size in pool_chunks(pool):
+        for start, size in pool_chunks(pool, _MAX_POOL):
             for address, data in _readable(kernel, start, size):
                 found += [[address + at, block.hex()] for at, block in _blocks_in(data)]
         return found[:_MAX_LEFTOVERS]

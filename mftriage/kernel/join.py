@@ -35,7 +35,10 @@ def joined(
         else:
             index = min(same, key=lambda i: (_distance(found[i], record), -i))
         open_.remove(index)
-        found[index] = replace(_filled(found[index], record), media=("log", "memory"))
+        # A line stands for one error, though the same came again and was not printed.
+        count = max((r.count for r in (found[index], record) if r.count is not None), default=None)
+        both = _filled(found[index], record)
+        found[index] = replace(both, media=("log", "memory"), count=count)
     return sorted([*found, *rest], key=lambda r: (r.time is None, r.time or 0.0))
 
 

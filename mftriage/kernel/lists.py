@@ -8,7 +8,6 @@ from drgn import Object, Type, container_of, offsetof
 
 from mftriage.symbols import Kernel
 
-_MAX_POOL = 1 << 22  # bytes
 _MAX_CHUNKS = 64
 
 
@@ -32,8 +31,11 @@ def entries(kernel: Kernel, head: int, kind: Type | str, link: str, limit: int) 
         node = following
 
 
-def pool_chunks(pool: Object) -> Iterator[tuple[int, int]]:
-    """First address and bytes of each chunk of a ``struct gen_pool *`` (lib/genalloc.c)."""
+def pool_chunks(pool: Object, limit: int) -> Iterator[tuple[int, int]]:
+    """First address and bytes of each chunk of a ``struct gen_pool *`` (lib/genalloc.c).
+
+    All chunks together have ``limit`` bytes at most.
+    """
     head = pool.chunks.address_of_()
     link = pool.chunks.next.read_()
     for _ in range(_MAX_CHUNKS):
@@ -42,5 +44,6 @@ def pool_chunks(pool: Object) -> Iterator[tuple[int, int]]:
         chunk = container_of(link, "struct gen_pool_chunk", "next_chunk")
         link = link.next.read_()
         start, end = chunk.start_addr.value_(), chunk.end_addr.value_()  # end: the last byte
-        if 0 < end - start < _MAX_POOL:
+        if 0 < end - start < limit:
+            limit -= end - start + 1
             yield start, end - start + 1

@@ -2,7 +2,8 @@
 
 After a panic by the sysctl the log holds no register at all: memory_failure() runs in
 mce_gen_pool_process() before the notifier that prints.  The records lie in the pool that they
-were queued in (arch/x86/kernel/cpu/mce/genpool.c), freed but not wiped, and the one being handled
+were queued in (arch/x86/kernel/cpu/mce/genpool.c): those of mce_event_llist, which wait to be printed,
+and those that were, freed but not wiped; and the one being handled
 when mce_panic() was called in the per-CPU hw_errs_seen (core.c; mces_seen before 6.14).
 """
 
@@ -20,6 +21,7 @@ from mftriage.model import HardwareError
 from mftriage.records.mce import VALID, from_registers
 from mftriage.symbols import Kernel
 
+_MAX_POOL = 1 << 21  # bytes
 _SOFTWARE_BANKS = range(128, 256)  # K_*_BANK, asm/mce.h: thermal and such
 
 
@@ -50,7 +52,7 @@ def _pool(kernel: Kernel) -> Iterator[Object]:
     # Since 6.14 (750fd23926f1) the node holds a struct mce_hw_err, before that a struct mce.
     member = "err" if node.has_member("err") else "mce"
     slot = 1 << max(pool.min_alloc_order.value_(), (sizeof(node) - 1).bit_length())
-    for start, size in pool_chunks(pool):
+    for start, size in pool_chunks(pool, _MAX_POOL):
         for address in range(start, start + size - slot + 1, slot):
             yield _mce(Object(program, node, address=address).member_(member))
 

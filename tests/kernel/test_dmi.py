@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from mftriage.facts import Facts
 from mftriage.kernel.dmi import devices_in, memory_devices
-from mftriage.model import Dimm, DumpInfo, RecordDimm
+from mftriage.kernel.gather import _with_device
+from mftriage.model import Dimm, DumpInfo, HardwareError, RecordDimm
+from mftriage.triage import conclude
 from tests.kernel.memories import Memory, capsule, kernel_of
 
 QUICK = settings(max_examples=300, derandomize=True, deadline=None, database=None)
@@ -138,3 +142,45 @@ def test_what_a_record_names() -> None:
     assert named(label="A1") is None  # two of that name
     assert named(label="C1") is None and named(handle="0x9", label="B1") is None
     assert named() is None
+
+
+def record(**fields: Any) -> HardwareError:
+    known: dict[str, Any] = {"source": "ghes", "medium": "log", "is_memory": True}
+    return HardwareError(**{**known, **fields})
+
+
+MODULE = Dimm(
+    locator="A1",
+    bank_locator="NODE 1",
+    manufacturer="Hynix",
+    serial_number="1",
+    size_bytes=64 << 30,
+)
+
+
+def test_a_handle_gets_its_words() -> None:
+    named = _with_device(record(dimm=RecordDimm(handle="0x1100")), {0x1100: MODULE})
+    assert named.dimm == RecordDimm(locator="NODE 1 A1", handle="0x1100")
+    told = record(dimm=RecordDimm(handle="0x1100", locator="as printed"))
+    assert _with_device(told, {0x1100: MODULE}) is told
+    unknown = record(dimm=RecordDimm(handle="0x1101"))
+    assert _with_device(unknown, {0x1100: MODULE}) is unknown
+
+
+def test_the_dimm_of_the_result_has_all_that_smbios_knows() -> None:
+    facts = Facts(
+        dump=DumpInfo(path="x"),
+        hardware_errors=(record(dimm=RecordDimm(label="fru", handle="0x1100")),),
+        memory_devices={0x1100: MODULE},
+    )
+    dimm = conclude(facts).dimm
+    assert dimm is not None and "SMBIOS" in (dimm.how or "")
+    assert dimm == replace(MODULE, label="fru", how=dimm.how)
+
+
+def test_a_counter_names_no_dimm_to_replace() -> None:
+    counted = record(
+        source="edac", medium="memory", severity="corrected", count=9, dimm=RecordDimm(label="B1")
+    )
+    facts = Facts(dump=DumpInfo(path="x"), hardware_errors=(counted,))
+    assert conclude(facts).dimm is None

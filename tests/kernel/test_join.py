@@ -95,3 +95,10 @@ def test_machine_checks_are_the_same_by_their_registers() -> None:
 def test_those_without_a_time_come_last() -> None:
     records = joined([], [replace(MEMORY, time=None), replace(MEMORY, time=2.0)])
     assert [r.time for r in records] == [2.0, None]
+
+
+def test_the_larger_count_is_right() -> None:
+    (record,) = joined([replace(LOG, count=1)], [MEMORY])
+    assert record.count == 3
+    (record,) = joined([replace(LOG, count=5)], [replace(MEMORY, count=None)])
+    assert record.count == 5
