@@ -18,6 +18,14 @@ from mftriage.model import (
     RecordDimm,
 )
 
+# Owners that never give a page up: a poisoned one stays in use.
+KERNEL_OWNERS = frozenset(
+    (
+        *("slab", "page-table", "kernel-stack", "vmalloc", "percpu", "large-kmalloc"),
+        *("kernel-image", "module", "reserved"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Tie:
@@ -69,6 +77,15 @@ class Facts:
     def unrecovered(self) -> list[MemoryFailure]:
         """Failures that left bad memory in use: ignored, failed, or never acted upon."""
         return [e for e in self.memory_failures if e.action in ("ignored", "failed", None)]
+
+    def untold(self) -> set[int]:
+        """Poisoned pages of the kernel's own whose failure the log no longer shows."""
+        told = {int(e.pfn, 16) for e in self.memory_failures}
+        return {
+            pfn
+            for page in self.poisoned_pages
+            if (pfn := int(page.pfn, 16)) not in told and page.owner_kind in KERNEL_OWNERS
+        }
 
     def records_of(self, pfn: int) -> list[HardwareError]:
         """The hardware's records whose address lies in the page."""

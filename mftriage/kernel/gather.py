@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ from mftriage.symbols import Kernel
 
 T = TypeVar("T")
 
+_DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
@@ -58,6 +60,7 @@ class _Gatherer:
         self.scan_seconds = scan_seconds
         self.not_checked: list[NotChecked] = []
         self.owners = Budget(_OWNERS_SECONDS)
+        self.saved_log = False
 
     def note(self, what: str, why: str, remedy: str) -> None:
         self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
@@ -103,6 +106,7 @@ class _Gatherer:
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
+                self.saved_log = True
                 return parse_text(text.split("\n"))
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
@@ -181,7 +185,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     )
     _add_pages(ask, facts)
     if panic is not None:
-        pfns = {int(event.pfn, 16) for event in facts.unrecovered()}
+        pfns = {int(event.pfn, 16) for event in facts.unrecovered()} | facts.untold()
         facts.ties = ask.ask(
             "whether the crash touched the bad page",
             lambda: _ties(kernel, log, panic, records, pfns),
@@ -205,12 +209,21 @@ def _ties(
 def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic | None]:
     """Whether the machine crashed (``None``: not known), and how."""
     kernel = ask.kernel
-    cpu = panics.panic_cpu(kernel)
+    cpu: int | None = None
+    told = True
+    try:
+        cpu = panics.panic_cpu(kernel)
+    except (FaultError, LookupError):
+        told = False
     logged = panics.panic_from_log(log)
     if logged is None and cpu is None:
-        if kernel.dump.vmcoreinfo.crash_time is not None:  # a crash kernel was started
-            return True, panics.oops_from_log(log) or Panic()
-        knows = bool(log) and (kernel.address("panic_cpu") is not None or not kernel.typed)
+        # A crash kernel was started, or an oops killed a task and the machine went on.
+        died = any(_DIE_COUNTER.search(record.text) for record in log)
+        oops = panics.oops_from_log(log) if died else None
+        if kernel.dump.vmcoreinfo.crash_time is not None or oops is not None:
+            return True, oops or Panic()
+        # A log that kdump saved is one of a crash, whatever it still shows.
+        knows = bool(log) and not ask.saved_log and (told or not kernel.typed)
         return (False if knows else None), None
     panic = logged or panics.oops_from_log(log) or Panic()
     if cpu is None or not kernel.typed:
