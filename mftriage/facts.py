@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mftriage.log import LogRecord
 from mftriage.model import (
+    Dimm,
     DumpInfo,
     HardwareError,
     MemoryFailure,
@@ -14,6 +15,15 @@ from mftriage.model import (
     PageInfo,
     Panic,
     PoisonedPage,
+    RecordDimm,
+)
+
+# Owners that never give a page up: a poisoned one stays in use.
+KERNEL_OWNERS = frozenset(
+    (
+        *("slab", "page-table", "kernel-stack", "vmalloc", "percpu", "large-kmalloc"),
+        *("kernel-image", "module", "reserved"),
+    )
 )
 
 
@@ -38,6 +48,7 @@ class Facts:
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
     tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
     those ignored or failed that the kernel counted and the log no longer shows.
+    ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
     """
 
     dump: DumpInfo
@@ -48,6 +59,7 @@ class Facts:
     memory_failures: tuple[MemoryFailure, ...] = ()
     injected_pfns: frozenset[int] = frozenset()
     hardware_errors: tuple[HardwareError, ...] = ()
+    memory_devices: dict[int, Dimm] = field(default_factory=dict)
     pages: dict[int, PageInfo] = field(default_factory=dict)
     lost_failures: int = 0
     poisoned_pages: tuple[PoisonedPage, ...] = ()
@@ -66,6 +78,15 @@ class Facts:
         """Failures that left bad memory in use: ignored, failed, or never acted upon."""
         return [e for e in self.memory_failures if e.action in ("ignored", "failed", None)]
 
+    def untold(self) -> set[int]:
+        """Poisoned pages of the kernel's own whose failure the log no longer shows."""
+        told = {int(e.pfn, 16) for e in self.memory_failures}
+        return {
+            pfn
+            for page in self.poisoned_pages
+            if (pfn := int(page.pfn, 16)) not in told and page.owner_kind in KERNEL_OWNERS
+        }
+
     def records_of(self, pfn: int) -> list[HardwareError]:
         """The hardware's records whose address lies in the page."""
         return [
@@ -74,6 +95,22 @@ class Facts:
             if record.physical_address is not None
             and int(record.physical_address, 16) // self.page_size == pfn
         ]
+
+    def memory_device(self, dimm: RecordDimm) -> Dimm | None:
+        """SMBIOS's own row for the DIMM that a record names: by its handle, else by its exact name.
+
+        A name that fits several rows names none.
+        """
+        if dimm.handle is not None:
+            return self.memory_devices.get(int(dimm.handle, 16))
+        wanted = {name.lower() for name in (dimm.label, dimm.locator) if name}
+        found = [
+            device
+            for device in self.memory_devices.values()
+            if device.locator
+            and {device.locator.lower(), f"{device.bank_locator} {device.locator}".lower()} & wanted
+        ]
+        return found[0] if len(found) == 1 else None
 
     def is_injected(self, pfn: int) -> bool | None:
         """Whether software poisoned the page for a test; ``None`` where nothing tells."""

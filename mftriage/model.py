@@ -274,8 +274,10 @@ class MceRegisters:
 class HardwareError:
     """A record of the hardware or the firmware: its words, not ours.
 
-    ``medium`` says where it was read: the kernel log, or the kernel's memory.  ``injected`` is
-    null when nothing tells.  ``physical_address_mask`` covers the valid bits of the address.
+    ``medium`` says where it was read first: the kernel log, or the kernel's memory; ``media``
+    names both where both tell of the same event.  ``injected`` is null when nothing tells.
+    ``physical_address_mask`` covers the valid bits of the address.  ``count`` is how many errors
+    the record stands for, where it is a counter or was repeated.
     """
 
     source: str
@@ -292,6 +294,13 @@ class HardwareError:
     dimm: RecordDimm | None = None
     mce: MceRegisters | None = None
     raw: tuple[str, ...] = ()
+    media: tuple[Medium, ...] = ()
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        """A record of one medium names it in ``media``, too."""
+        if not self.media:
+            object.__setattr__(self, "media", (self.medium,))
 
 
 @dataclass(frozen=True, kw_only=True)

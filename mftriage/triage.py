@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mftriage import __version__
@@ -90,18 +90,24 @@ def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
 
 
 def _dimm(facts: Facts, page: PageInfo | None) -> Dimm | None:
-    """The DIMM that the record of the page names, in the firmware's words."""
-    records = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
+    """The DIMM that the record of the page names, in the record's words."""
+    # a counter of EDAC's or CEC's names a DIMM that had errors, not that of this one
+    named = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
+    records = [r for r in named if r.source not in ("edac", "cec") or "log" in r.media]
     if page is not None:
         same = [r for r in facts.records_of(int(page.pfn, 16)) if r.dimm is not None]
         records = same or ([] if facts.memory_failures else records)
     if not records or records[-1].dimm is None:
         return None
-    named = records[-1].dimm
-    how = "DIMM location" if named.locator else "FRU text"
-    return Dimm(
-        label=named.label, locator=named.locator, how=f"{how} of the firmware's own record (CPER)"
-    )
+    dimm = records[-1].dimm
+    how = "DIMM location" if dimm.locator else "FRU text"
+    how = f"{how} of the firmware's own record (CPER)"
+    if records[-1].source == "edac":
+        how = "label of the kernel's EDAC driver"
+    device = facts.memory_device(dimm)
+    if device is None:
+        return Dimm(label=dimm.label, locator=dimm.locator, how=how)
+    return replace(device, label=dimm.label, how=f"{how}; SMBIOS by its handle or name")
 
 
 def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:

@@ -16,6 +16,7 @@ import typer.main
 
 from mftriage import cli, errors
 from mftriage.codec import schema
+from mftriage.kernel.hardware import SOURCES
 from mftriage.model import Triage
 from mftriage.verdict import RULES
 
@@ -255,3 +256,10 @@ def test_schema() -> None:
             (f"`{key}`", type_words(below)) for key, below in part["properties"].items()
         ]
         assert all(len(row) == 4 and row[3].endswith((".", "`")) for row in told), name
+
+
+def test_records_in_memory() -> None:
+    told = rows(section("records-in-memory.md", "## Sources"))
+    assert len(told) == len(SOURCES)
+    read = {source.__module__.rpartition(".")[2] for source in SOURCES.values()}
+    assert {row[0].strip("`") for row in told} == read

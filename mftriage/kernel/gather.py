@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from drgn import FaultError
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
 from mftriage.kernel.direct_map import LinearReader
-from mftriage.kernel.mce import mce_records_in_memory
+from mftriage.kernel.dmi import memory_devices
+from mftriage.kernel.hardware import SOURCES
+from mftriage.kernel.join import joined
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
@@ -24,6 +27,7 @@ from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, parse_text
 from mftriage.model import (
+    Dimm,
     DumpInfo,
     Frame,
     HardwareError,
@@ -38,6 +42,7 @@ from mftriage.symbols import Kernel
 
 T = TypeVar("T")
 
+_DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
@@ -56,6 +61,7 @@ class _Gatherer:
         self.scan_seconds = scan_seconds
         self.not_checked: list[NotChecked] = []
         self.owners = Budget(_OWNERS_SECONDS)
+        self.saved_log = False
 
     def note(self, what: str, why: str, remedy: str) -> None:
         self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
@@ -103,6 +109,7 @@ class _Gatherer:
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
+                self.saved_log = True
                 return parse_text(text.split("\n"))
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
@@ -138,12 +145,12 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             "report this as a bug of mftriage",
         )
     ticks = ask.ask("the clocks", lambda: clock(kernel), None)
-    records = _joined(
-        records,
-        ask.ask(
-            "machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []
-        ),
-    )
+    in_memory: list[HardwareError] = []
+    for what, read in SOURCES.items():
+        in_memory += ask.ask(what, partial(read, kernel, ticks), [])
+    records = joined(records, in_memory)
+    devices = _devices(ask, records)
+    records = [_with_device(record, devices) for record in records]
     crashed, panic = _crash(ask, log)
     hw_memory_failure = integer(kernel, "hw_memory_failure", 1)
     records = [_with_injected(record, hw_memory_failure) for record in records]
@@ -173,6 +180,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
         hardware_errors=tuple(records),
+        memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),
         sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
         hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
@@ -180,7 +188,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     )
     _add_pages(ask, facts)
     if panic is not None:
-        pfns = {int(event.pfn, 16) for event in facts.unrecovered()}
+        pfns = {int(event.pfn, 16) for event in facts.unrecovered()} | facts.untold()
         facts.ties = ask.ask(
             "whether the crash touched the bad page",
             lambda: _ties(kernel, log, panic, records, pfns),
@@ -204,12 +212,21 @@ def _ties(
 def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic | None]:
     """Whether the machine crashed (``None``: not known), and how."""
     kernel = ask.kernel
-    cpu = panics.panic_cpu(kernel)
+    cpu: int | None = None
+    told = True
+    try:
+        cpu = panics.panic_cpu(kernel)
+    except (FaultError, LookupError):
+        told = False
     logged = panics.panic_from_log(log)
     if logged is None and cpu is None:
-        if kernel.dump.vmcoreinfo.crash_time is not None:  # a crash kernel was started
-            return True, panics.oops_from_log(log) or Panic()
-        knows = bool(log) and (kernel.address("panic_cpu") is not None or not kernel.typed)
+        # A crash kernel was started, or an oops killed a task and the machine went on.
+        died = any(_DIE_COUNTER.search(record.text) for record in log)
+        oops = panics.oops_from_log(log) if died else None
+        if kernel.dump.vmcoreinfo.crash_time is not None or oops is not None:
+            return True, oops or Panic()
+        # A log that kdump saved is one of a crash, whatever it still shows.
+        knows = bool(log) and not ask.saved_log and (told or not kernel.typed)
         return (False if knows else None), None
     panic = logged or panics.oops_from_log(log) or Panic()
     if cpu is None or not kernel.typed:
@@ -226,18 +243,23 @@ def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic
     return True, replace(panic, cpu=cpu)
 
 
-def _joined(
-    logged: Sequence[HardwareError], in_memory: Sequence[HardwareError]
-) -> list[HardwareError]:
-    """Records of both media, each once: what the log has is not told again from memory."""
+def _devices(ask: _Gatherer, records: Sequence[HardwareError]) -> dict[int, Dimm]:
+    """What SMBIOS knows of the DIMMs, read only where a record names one."""
+    if not any(record.dimm is not None for record in records):
+        return {}
+    return ask.ask("the DIMMs of SMBIOS", lambda: memory_devices(ask.kernel), {})
 
-    def key(record: HardwareError) -> tuple[object, ...] | None:
-        m = record.mce
-        return (m.status, m.bank, m.addr, record.wall_time) if m else None
 
-    known = {key(record) for record in logged}
-    found = [*logged, *(record for record in in_memory if key(record) not in known)]
-    return sorted(found, key=lambda r: (r.time is None, r.time or 0.0))
+def _with_device(record: HardwareError, devices: dict[int, Dimm]) -> HardwareError:
+    """The record with its handle's device in words, as the kernel prints it: bank, then device."""
+    dimm = record.dimm
+    if dimm is None or dimm.handle is None or dimm.locator is not None:
+        return record
+    device = devices.get(int(dimm.handle, 16))
+    if device is None:
+        return record
+    words = " ".join(word for word in (device.bank_locator, device.locator) if word)
+    return replace(record, dimm=replace(dimm, locator=words or None))
 
 
 def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> HardwareError:

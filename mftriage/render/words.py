@@ -307,8 +307,9 @@ def record_title(record: HardwareError) -> str:
 def record_origin(record: HardwareError) -> str:
     """Return where the record was read, and whether the error was injected if that is known."""
     injected = {None: None, True: "injected", False: "not injected"}[record.injected]
-    medium = {"log": "the kernel log", "memory": "the kernel's memory"}[record.medium]
-    return ", ".join(_given(f"{record.source} record in {medium}", injected))
+    names = {"log": "the kernel log", "memory": "the kernel's memory"}
+    media = " and in ".join(names[medium] for medium in record.media)
+    return ", ".join(_given(f"{record.source} record in {media}", injected))
 
 
 def record_line(record: HardwareError) -> str:
@@ -327,7 +328,9 @@ def record_line(record: HardwareError) -> str:
         bank,
         record.injected and "injected",
     )
-    medium = "" if record.medium == "log" else " (from memory)"
+    medium = ""
+    if "memory" in record.media:
+        medium = " (log and memory)" if "log" in record.media else " (from memory)"
     return f"{record.source}{medium}: " + ", ".join((record_title(record), *details))
 
 
@@ -342,6 +345,7 @@ def record_facts(record: HardwareError) -> Facts:
         ("address mask", record.physical_address_mask),
         ("location", record.location and location_line(record.location)),
         ("DIMM", dimm and ", ".join(_given(dimm.label, dimm.locator, dimm.handle))),
+        ("errors", record.count if record.count and record.count > 1 else None),
         ("logged at", None if record.time is None else f"{clock(record.time)} s"),
         ("hardware's clock", record.wall_time and moment(record.wall_time)),
     )

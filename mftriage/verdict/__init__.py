@@ -21,6 +21,7 @@ RULES: dict[str, Rule] = {
     "crash-on-request": rules.crash_on_request,
     "crash-in-page": rules.crash_in_page,
     "unrecovered-before": rules.unrecovered_before,
+    "raised-by-hardware": rules.raised_by_hardware,
     "crash-without-failure": rules.crash_without_failure,
     "no-crash": rules.no_crash,
     "not-enough": rules.not_enough,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mftriage.facts import Facts
-from mftriage.model import Fact, HardwareError, MemoryFailure, PageInfo, Verdict
+from mftriage.model import Confidence, Fact, HardwareError, MemoryFailure, PageInfo, Verdict
 
 # What 7.3's is_kernel_owned_page() covers (mm/memory-failure.c): reserved pages of any use, and three types.
 _PANICKING_OWNERS = {
@@ -22,7 +22,15 @@ _EARLIER_WORDS = ("high-order kernel page", "unknown page", "get hwpoison page")
 
 _SYSCTL_PANIC = re.compile(r"Memory failure: (0x[0-9a-f]+): unrecoverable page")
 _NO_RECOVERY_PANIC = re.compile(r"Memory failure on page ([0-9a-f]+)")
-_GHES_PANIC = re.compile(r"GHES: Fatal hardware error")
+# drivers/acpi/apei/ghes.c, __ghes_panic; older kernels say it without the prefix.
+_GHES_PANIC = re.compile(r"(?:GHES: )?Fatal hardware error")
+# Raised by the hardware, without a record of what: traps.c and nmi.c of either architecture.
+_RAISED = re.compile(
+    r"(?:Asynchronous SError|synchronous external abort|NMI IOCK error|NMI: Not continuing|"
+    r"Unhandled SError|bad mode)",
+    re.IGNORECASE,
+)
+_FINAL_SECONDS = 10.0  # between the record that a machine dies of and its panic
 _EDAC_PANIC = re.compile(r"UE .* on ")
 # panic() messages of arch/x86/kernel/cpu/mce/core.c
 _MCE_PANIC = re.compile(
@@ -156,6 +164,13 @@ def fatal_record(facts: Facts) -> Verdict | None:
             summary="The machine died of a hardware error, but no record of it is left to say of what.",
             evidence=tuple(evidence),
         )
+    if not memory and named is None:
+        return Verdict(
+            kind="inconclusive",
+            confidence="low",
+            summary="The machine died of a hardware error; its record does not say whether of memory.",
+            evidence=tuple(evidence),
+        )
     where = "memory"
     if named is not None and named.physical_address is not None:
         pfn = int(named.physical_address, 16) // facts.page_size
@@ -213,22 +228,24 @@ def crash_in_page(facts: Facts) -> Verdict | None:
         return None
     tie = facts.ties[0]
     event = next((e for e in facts.unrecovered() if int(e.pfn, 16) == tie.pfn), None)
-    if event is None:
+    if event is None and tie.pfn not in facts.untold():
         return None
-    consumed = _consumed_poison(facts)
-    confidence = (
-        "certain"
-        if consumed and tie.flipped_bit is None
-        else "high"
-        if consumed or tie.flipped_bit is not None
-        else "medium"
-    )
+    confidence: Confidence = "medium"  # a register may point there by chance
+    if _consumed_poison(facts) and tie.flipped_bit is None:
+        confidence = "certain"
+    elif _consumed_poison(facts) or any(
+        other.flipped_bit is not None or other.where == "the fault address"
+        for other in facts.ties
+        if other.pfn == tie.pfn
+    ):
+        confidence = "high"
     text = f"{tie.where} holds {tie.address:#x}, which lies in the page"
     if tie.flipped_bit is not None:
         text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
-    evidence = [Fact(rule=rule, fact=_event_words(event)), Fact(rule=rule, fact=text)]
+    first = _event_words(event) if event else "the log no longer shows the failure of the page"
+    evidence = [Fact(rule=rule, fact=first), Fact(rule=rule, fact=text)]
     evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
-    if event.time is not None and facts.panic.time is not None:
+    if event is not None and event.time is not None and facts.panic.time is not None:
         evidence.append(
             Fact(
                 rule=rule,
@@ -239,7 +256,7 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     _records_evidence(rule, facts, tie.pfn, evidence)
     return Verdict(
         kind="delayed-crash",
-        confidence=confidence,  # type: ignore[arg-type]
+        confidence=confidence,
         summary=f"The crash touched {_page_words(facts.pages.get(tie.pfn), tie.pfn)}, which a memory failure had hit before and the kernel had left in use.",
         evidence=tuple(evidence),
     )
@@ -249,7 +266,7 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
     """An earlier failure was not recovered; nothing ties the crash to it, and nothing rules it out."""
     rule = "unrecovered-before"
     events = facts.unrecovered()
-    if facts.panic is None or not (events or facts.lost_failures):
+    if facts.panic is None or not (events or facts.lost_failures or facts.untold()):
         return None
     if not events:
         return _lost_before(rule, facts)
@@ -264,20 +281,42 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
 
 
 def _lost_before(rule: str, facts: Facts) -> Verdict:
-    count = facts.lost_failures
+    count = facts.lost_failures or len(facts.untold())
     counted = f"{count} memory failure{'s' if count > 1 else ''}"
     return Verdict(
         kind="possible-delayed-crash",
         confidence="low",
-        summary=f"The kernel counted {counted} that it did not recover and that the log no longer shows; nothing ties the crash to it.",
+        summary=f"The kernel left {counted} unrecovered that the log no longer shows; nothing ties the crash to it.",
         evidence=(
-            Fact(rule=rule, fact=f"mf_stats count {counted} more than the log shows"),
+            *(
+                (Fact(rule=rule, fact=f"mf_stats count {counted} more than the log shows"),)
+                if facts.lost_failures
+                else ()
+            ),
             *(
                 Fact(rule=rule, fact=f"page {p.pfn} ({p.owner_kind}) is marked PG_hwpoison")
                 for p in facts.poisoned_pages[:8]
             ),
         ),
         against=(Fact(rule=rule, fact="no address of the crash is known to lie in such a page"),),
+    )
+
+
+def raised_by_hardware(facts: Facts) -> Verdict | None:
+    """The hardware itself stopped the kernel, and nothing that is left says why.
+
+    An external abort or SError of arm64, an IOCK or unknown NMI of x86 that is set to panic.  It
+    may have been memory: no rule before this one could tie it to a page or a record.
+    """
+    rule = "raised-by-hardware"
+    words = next((w for w in (facts.oops or "", _message(facts)) if _RAISED.search(w)), None)
+    if facts.panic is None or words is None:
+        return None
+    return Verdict(
+        kind="inconclusive",
+        confidence="low",
+        summary=f"The hardware stopped the kernel ({words}), and no record says of what.",
+        evidence=(Fact(rule=rule, fact=f"the crash: {words}"),),
     )
 
 
@@ -316,7 +355,12 @@ def no_crash(facts: Facts) -> Verdict | None:
     rule = "no-crash"
     if facts.crashed is not False:
         return None
-    evidence = [Fact(rule=rule, fact="no CPU has called panic(), and the log has no panic")]
+    asked = (
+        ""
+        if facts.dump.symbols in ("vmcoreinfo", "log-only")
+        else "no CPU has called panic(), and "
+    )
+    evidence = [Fact(rule=rule, fact=f"{asked}the log has no panic or oops")]
     evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
     left = facts.unrecovered()
     tail = ""
@@ -326,7 +370,7 @@ def no_crash(facts: Facts) -> Verdict | None:
         tail = "; every memory failure was recovered"
     return Verdict(
         kind="no-crash",
-        confidence="high",
+        confidence="high" if asked else "medium",
         summary=f"The machine had not crashed when the dump was taken{tail}.",
         evidence=tuple(evidence),
     )
@@ -370,7 +414,7 @@ def _event_words(event: MemoryFailure) -> str:
 
 
 def _record_words(record: HardwareError) -> str:
-    parts = [f"{record.source} record ({record.medium})"]
+    parts = [f"{record.source} record ({' and '.join(record.media)})"]
     parts += [p for p in (record.severity, record.error_type) if p]
     if record.mce:
         parts.append(f"bank {record.mce.bank} status {record.mce.status}")
@@ -412,5 +456,13 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
     if source == "ghes":
         fatal = [r for r in records if r.severity == "fatal"]
         return [r for r in fatal if r.raw == fatal[-1].raw] if fatal else []
-    exceptions = [r for r in records if r.mce and r.mce.mcgstatus and int(r.mce.mcgstatus, 16) & 4]
+    died = facts.panic.time if facts.panic else None
+    exceptions = [
+        r
+        for r in records
+        if r.mce
+        and r.mce.mcgstatus
+        and int(r.mce.mcgstatus, 16) & 4
+        and (died is None or r.time is None or died - r.time < _FINAL_SECONDS)
+    ]
     return exceptions[-1:]
