@@ -22,6 +22,7 @@ _MAX_LENGTH = 1 << 24
 # What is read by the thousand, or shifts another number, has to be closer to the truth.
 _SIZES = {"prb_desc": range(1, 257), "printk_info": range(1, 257)}
 _NUMBERS = {
+    "MAX_PHYSMEM_BITS": range(36, 53),
     "PG_hwpoison": range(64),
     "SECTION_SIZE_BITS": range(20, 41),
     "TCR_EL1_T1SZ": range(12, 29),

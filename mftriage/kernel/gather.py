@@ -19,7 +19,7 @@ from mftriage.kernel.hardware import SOURCES
 from mftriage.kernel.join import joined
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
-from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
+from mftriage.kernel.poison import MAX_PAGES, find_poisoned, num_poisoned_pages
 from mftriage.kernel.printk import read_log
 from mftriage.kernel.search import Budget
 from mftriage.kernel.system import clock, integer, taint, uts_name
@@ -45,7 +45,6 @@ T = TypeVar("T")
 _DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
-_MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
 _YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
@@ -303,7 +302,7 @@ def _add_pages(ask: _Gatherer, facts: Facts) -> None:
         for event in facts.memory_failures
         if event.action != "failed"
     }
-    for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:_MAX_PAGES]:
+    for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:MAX_PAGES]:
         page = ask.ask(
             f"page {pfn:#x}",
             partial(_page, ask, facts, memory_map, pfn, words.get(pfn)),
