@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mftriage import __version__
 from mftriage.dump import Dump, open_dump
 from mftriage.dump.unpack import Progress, no_progress
 from mftriage.facts import Facts
 from mftriage.kernel.gather import gather
-from mftriage.model import Dimm, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.model import Dimm, NotChecked, PageInfo, TimelineEntry, Tool, Triage, Verdict
 from mftriage.stack import crash_site
 from mftriage.symbols import Kernel, open_kernel
 from mftriage.verdict import decide
 
+T = TypeVar("T")
+
 _MAX_TIMELINE = 60
+_MAX_EVENTS = 10_000
 _CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-memory")
 
 
@@ -51,24 +55,36 @@ def conclude(facts: Facts) -> Triage:
     """From facts to the result."""
     verdict, _ = decide(facts)
     page = _page(facts, verdict)
+    cut: list[NotChecked] = []
     return Triage(
         tool=Tool(name="mftriage", version=__version__),
         dump=facts.dump,
         verdict=verdict,
         panic=facts.panic,
-        memory_failures=facts.memory_failures,
+        memory_failures=_bounded("memory_failures", facts.memory_failures, cut),
         page=page,
         poisoned_pages=facts.poisoned_pages,
         num_poisoned_pages=facts.num_poisoned_pages,
         panic_on_unrecoverable_memory_failure=facts.sysctl,
         hw_memory_failure=facts.hw_memory_failure,
-        hardware_errors=facts.hardware_errors,
+        hardware_errors=_bounded("hardware_errors", facts.hardware_errors, cut),
         dimm=_dimm(facts, page),
         signature=_signature(facts, verdict, page),
         actions=_actions(facts, verdict, page),
         timeline=_timeline(facts),
-        not_checked=tuple(facts.not_checked),
+        not_checked=(*facts.not_checked, *cut),
     )
+
+
+def _bounded(key: str, events: tuple[T, ...], cut: list[NotChecked]) -> tuple[T, ...]:
+    """The first and the last events of a flood, which would make a result that nothing can hold."""
+    if len(events) <= _MAX_EVENTS:
+        return events
+    half = _MAX_EVENTS // 2
+    why = f"the dump has {len(events)}; the verdict is by all, the result has the first and the last {half}"
+    remedy = "look at the kernel log in the dump: see docs/guide.md"
+    cut.append(NotChecked(what=f"all of {key}", why=why, remedy=remedy))
+    return (*events[:half], *events[-half:])
 
 
 def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
