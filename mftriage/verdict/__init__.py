@@ -18,10 +18,13 @@ RULES: dict[str, Rule] = {
     "sysctl-panic": rules.sysctl_panic,
     "recovery-disabled": rules.recovery_disabled,
     "fatal-record": rules.fatal_record,
+    "capture-kernel-log": rules.capture_kernel_log,
     "crash-on-request": rules.crash_on_request,
     "crash-in-page": rules.crash_in_page,
+    "external-abort": rules.external_abort,
     "unrecovered-before": rules.unrecovered_before,
     "crash-without-failure": rules.crash_without_failure,
+    "fatal-record-at-end": rules.fatal_record_at_end,
     "no-crash": rules.no_crash,
     "not-enough": rules.not_enough,
 }
