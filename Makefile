@@ -1,9 +1,10 @@
-# Few targets: demo (see it work), test (tests), check (style and types), fixtures (refresh reports/).
+# Few targets: demo (see it work), test (tests), check (style and types), refresh (reports/ and
+# expected answers), lab-check (a handful of cases of the lab from nothing).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fixtures bench clean
+.PHONY: demo test check refresh lab-check lab-smoke bench clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -16,8 +17,8 @@ $(VENV)/ready: pyproject.toml
 
 demo: $(VENV)/ready
 	@mkdir -p out
-	@$(BIN)/mftriage analyze fixtures/x86_64-sysctl-dentry/capsule.elf.zst
-	@$(BIN)/mftriage analyze fixtures/x86_64-sysctl-dentry/capsule.elf.zst -f html -o out/demo.html --force
+	@$(BIN)/mftriage analyze fixtures/x86_64-dentry/capsule.elf.zst
+	@$(BIN)/mftriage analyze fixtures/x86_64-dentry/capsule.elf.zst -f html -o out/demo.html --force
 	@echo "The same as HTML: $(CURDIR)/out/demo.html"
 
 test: $(VENV)/ready
@@ -28,11 +29,25 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fixtures: $(VENV)/ready
-	$(BIN)/python -m tests.refresh
+refresh: $(VENV)/ready
+	$(BIN)/python -m fixtures.lab refresh
 
+# In a cache of its own, so that everything is fetched and made anew.
+lab-check: $(VENV)/ready
+	@rm -rf out/lab
+	MFTRIAGE_LAB_CACHE=$(CURDIR)/out/lab $(BIN)/python -m fixtures.lab make \
+	  x86_64-dentry x86_64-load-in-kernel x86_64-anon x86_64-trixie-bit-flip \
+	  x86_64-bookworm-load-in-kernel arm64-dentry arm64-external-abort
+
+# One case from nothing: what CI runs.
+lab-smoke: $(VENV)/ready
+	@mkdir -p out
+	MFTRIAGE_LAB_CACHE=$(CURDIR)/out/lab $(BIN)/python -m fixtures.lab make x86_64-dentry
+
+# Of a dump and its vmlinux (make bench DUMP=vmcore VMLINUX=vmlinux); without them the lab makes the
+# one and fetches the other, a gigabyte.
 bench: $(VENV)/ready
-	$(BIN)/python tests/bench/bench.py $(DUMP) $(VMLINUX)
+	@$(BIN)/python tests/bench/bench.py $(if $(DUMP),$(DUMP) $(VMLINUX),$$($(BIN)/python -m fixtures.lab debuginfo))
 
 clean:
 	rm -rf $(VENV) out

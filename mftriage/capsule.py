@@ -11,6 +11,10 @@ from mftriage.kernel.memmap import MemoryMap
 from mftriage.symbols import Kernel
 from mftriage.triage import Analysis
 
+# Registers as QEMU has them.  libkdumpfile walks page tables from their CR3, a process's, whose
+# tables a capsule does not hold; without the note it starts from the kernel's own.
+_QEMU = "QEMU"
+
 
 def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = False) -> None:
     """Write the capsule of ``analysis`` to ``path``.
@@ -29,7 +33,7 @@ def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = F
             pages[pfn] = dump.memory.page(pfn)
         except FaultError:
             continue
-    notes = [Note(n.name, n.type, n.desc) for n in dump.notes if n.name != NOTE_NAME]
+    notes = [Note(n.name, n.type, n.desc) for n in dump.notes if n.name not in (NOTE_NAME, _QEMU)]
     if not any(n.name == "VMCOREINFO" for n in notes):
         notes.append(Note("VMCOREINFO", 0, dump.vmcoreinfo.raw))
     names = kernel.extract() if kernel.extract and (lean or not tables) else None

@@ -51,7 +51,7 @@ FormatOption = Annotated[
     ),
 ]
 OutputOption = Annotated[
-    Path | None,
+    str | None,  # a Path forgets the slash at the end of a folder that is still to be made
     typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
@@ -198,7 +198,7 @@ def _formats(formats: list[str] | None) -> list[str]:
     return wanted
 
 
-def _emit(triage: object, formats: list[str], output: Path | None, force: bool) -> None:
+def _emit(triage: object, formats: list[str], output: str | None, force: bool) -> None:
     """Write each format: to stdout, a file, or a folder (one file a format)."""
     from mftriage.model import Triage
     from mftriage.render import render, suffix
@@ -206,13 +206,13 @@ def _emit(triage: object, formats: list[str], output: Path | None, force: bool) 
     assert isinstance(triage, Triage)
     if output is None:
         for name in formats:
-            color = name == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            color = name == "text" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
             width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
             _print(render(triage, name, color=color, width=width).rstrip("\n"))
         return
-    folder = output.is_dir() or len(formats) > 1
+    folder = output.endswith("/") or os.path.isdir(output) or len(formats) > 1
     for name in formats:
-        target = output / f"report{suffix(name)}" if folder else output
+        target = Path(output, f"report{suffix(name)}") if folder else Path(output)
         if target.exists() and not force:
             raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
         try:
@@ -272,6 +272,8 @@ def main() -> NoReturn:
             f"mftriage: a bug of mftriage: {what}\n  try: report it with the command line\n"
         )
         if os.environ.get("MFTRIAGE_DEBUG"):
-            raise
+            import traceback
+
+            traceback.print_exc()
         raise SystemExit(70) from None
     raise SystemExit(0)

@@ -8,6 +8,7 @@ into a slot.  An address alone names no DIMM, and nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mftriage.facts import Facts
 from mftriage.model import Confidence, Dimm, HardwareError, PageInfo
@@ -34,13 +35,15 @@ def suspect(facts: Facts, page: PageInfo | None) -> Dimm | None:
 
     Without a page it is the DIMM of the worst memory error.
     """
-    records = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
+    named = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
+    # a counter of EDAC's or CEC's names a DIMM that had errors, not that of this one
+    records = [r for r in named if r.source not in ("edac", "cec") or "log" in r.media]
     if page is not None:
         same = [r for r in facts.records_of(int(page.pfn, 16)) if r.dimm is not None]
         of_failures = facts.memory_failures and not _all_at(facts, records)
         records = same or ([] if of_failures else records)
     bad = [r for r in records if r.severity != "corrected"]
-    return _named(bad or records)
+    return _named(facts, bad or records)
 
 
 def _all_at(facts: Facts, records: Iterable[HardwareError]) -> bool:
@@ -48,23 +51,31 @@ def _all_at(facts: Facts, records: Iterable[HardwareError]) -> bool:
     return all(facts.pfn_of(record.physical_address) is None for record in records)
 
 
-def _named(records: list[HardwareError]) -> Dimm | None:
+def _named(facts: Facts, records: list[HardwareError]) -> Dimm | None:
     """The best name among the records: of the newest event, and of its best source."""
-    usable = [r for r in records if r.dimm is not None and r.dimm.how is not None]
+    usable = [r for r in records if _how(r) is not None]
     if not usable:
         return None
     newest = usable[-1]
     event = [r for r in usable if _together(r, newest)]
-    best = min(event, key=lambda r: _ORDER.index(_how(r)))
-    dimm = best.dimm
-    assert dimm is not None
-    how = _how(best)
+    best = min(event, key=lambda r: _ORDER.index(_how(r) or _ORDER[-1]))
+    dimm, how = best.dimm, _how(best)
+    assert dimm is not None and how is not None
     others = {_name(r) for r in event if _how(r) == how} - {None}
     candidates = dimm.candidates
     if not candidates and len(others) > 1:
         candidates = tuple(sorted(name for name in others if name))
     alone = not candidates
     handle = next((r.dimm.handle for r in event if r.dimm and r.dimm.handle), None)
+    device = facts.memory_device(replace(dimm, handle=dimm.handle or handle)) if alone else None
+    if device is not None:
+        return replace(
+            device,
+            label=dimm.label,
+            how=f"{_HOW[how]}; SMBIOS by its handle or name",
+            handle=handle,
+            certainty="high",
+        )
     return Dimm(
         label=dimm.label if alone else None,
         locator=dimm.locator if alone else None,
@@ -75,8 +86,16 @@ def _named(records: list[HardwareError]) -> Dimm | None:
     )
 
 
-def _how(record: HardwareError) -> str:
-    return (record.dimm.how if record.dimm else None) or _ORDER[-1]
+def _how(record: HardwareError) -> str | None:
+    """What the record's best name of the DIMM is; ``None`` where it has none."""
+    dimm = record.dimm
+    if dimm is None:
+        return None
+    if record.source == "edac" and dimm.label:
+        return dimm.how or "edac-label"
+    if dimm.locator:
+        return "firmware-location"
+    return dimm.how or ("fru-text" if dimm.label else "firmware-handle" if dimm.handle else None)
 
 
 def _name(record: HardwareError) -> str | None:

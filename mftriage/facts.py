@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mftriage.log import LogRecord
 from mftriage.model import (
     CorrectedErrors,
+    Dimm,
     DumpInfo,
     HardwareError,
     MemoryFailure,
@@ -16,6 +17,15 @@ from mftriage.model import (
     PageRequest,
     Panic,
     PoisonedPage,
+    RecordDimm,
+)
+
+# Owners that never give a page up: a poisoned one stays in use.
+KERNEL_OWNERS = frozenset(
+    (
+        *("slab", "page-table", "kernel-stack", "vmalloc", "percpu", "large-kmalloc"),
+        *("kernel-image", "module", "reserved"),
+    )
 )
 
 
@@ -40,10 +50,13 @@ class Facts:
     """Everything that rules may look at; renderers see a ``Triage`` instead.
 
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
-    tell.  ``oops`` is the first line of the oops in front of the panic.  What belongs to an earlier
-    boot is set apart in ``earlier_errors`` and ``earlier_failures``: no rule looks there.
-    ``capture_kernel`` marks the log of the kernel that saved the dump, ``registers_known`` is
-    false where the log has no registers of the crash.
+    tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
+    those ignored or failed that the kernel counted and the log no longer shows.
+    ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
+
+    What belongs to an earlier boot is set apart in ``earlier_errors`` and ``earlier_failures``: no
+    rule looks there.  ``capture_kernel`` marks the log of the kernel that saved the dump,
+    ``registers_known`` is false where the log has no registers of the crash.
     """
 
     dump: DumpInfo
@@ -54,7 +67,9 @@ class Facts:
     memory_failures: tuple[MemoryFailure, ...] = ()
     injected_pfns: frozenset[int] = frozenset()
     hardware_errors: tuple[HardwareError, ...] = ()
+    memory_devices: dict[int, Dimm] = field(default_factory=dict)
     pages: dict[int, PageInfo] = field(default_factory=dict)
+    lost_failures: int = 0
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     sysctl: int | None = None
@@ -110,11 +125,36 @@ class Facts:
             return None
         return int(address, 16) // self.dump.page_size
 
+    def untold(self) -> set[int]:
+        """Poisoned pages of the kernel's own whose failure the log no longer shows."""
+        told = {int(e.pfn, 16) for e in self.memory_failures}
+        return {
+            pfn
+            for page in self.poisoned_pages
+            if (pfn := int(page.pfn, 16)) not in told and page.owner_kind in KERNEL_OWNERS
+        }
+
     def records_of(self, pfn: int) -> list[HardwareError]:
         """The hardware's records whose address lies in the page."""
         return [
             record for record in self.hardware_errors if self.pfn_of(record.physical_address) == pfn
         ]
+
+    def memory_device(self, dimm: RecordDimm) -> Dimm | None:
+        """SMBIOS's own row for the DIMM that a record names: by its handle, else by its exact name.
+
+        A name that fits several rows names none.
+        """
+        if dimm.handle is not None:
+            return self.memory_devices.get(int(dimm.handle, 16))
+        wanted = {name.lower() for name in (dimm.label, dimm.locator) if name}
+        found = [
+            device
+            for device in self.memory_devices.values()
+            if device.locator
+            and {device.locator.lower(), f"{device.bank_locator} {device.locator}".lower()} & wanted
+        ]
+        return found[0] if len(found) == 1 else None
 
     def is_injected(self, pfn: int) -> bool | None:
         """Whether software poisoned the page for a test; ``None`` where nothing tells."""

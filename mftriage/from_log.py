@@ -25,7 +25,7 @@ from mftriage.records.gaps import gaps, without_record
 from mftriage.records.injection import injected_by_stack, mark_injected
 from mftriage.records.linear import log_ties
 from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
-from mftriage.records.page_size import arch_of, page_size_of
+from mftriage.records.page_size import addressed, arch_of, page_size_of
 from mftriage.text import clean
 
 _VERSION = re.compile(r"Linux version (\S{1,128})")
@@ -57,10 +57,10 @@ def facts_of_log(source: LogFile) -> Facts:
     arch = arch_of(log) or arch_of(record for boot in boots for record in boot.log)
     bare = memory_failures(log, None)
     size = page_size_of(log, arch, now.errors, bare)
-    errors = [_addressed(error, size) for error in mark_injected(now.errors, log, bare)]
+    errors = [addressed(error, size) for error in mark_injected(now.errors, log, bare)]
     failures = memory_failures(log, size)
     earlier_errors = [
-        _addressed(error, size)
+        addressed(error, size)
         for boot in boots[max(0, at - _MAX_BOOTS) : at]
         for error in of_previous_boot(boot)
     ]
@@ -108,15 +108,6 @@ def facts_of_log(source: LogFile) -> Facts:
 
 def _is_capture(boot: Digest) -> bool:
     return any(_CAPTURE.search(record.text) for record in boot.log)
-
-
-def _addressed(error: HardwareError, size: int | None) -> HardwareError:
-    """The record with EDAC's page and offset as an address, where the size of a page is known."""
-    edac = error.edac
-    if error.physical_address is not None or edac is None or edac.page is None or size is None:
-        return error
-    address = int(edac.page, 16) * size + int(edac.offset or "0", 16)
-    return replace(error, physical_address=hexed(address))
 
 
 def _ties(facts: Facts, panic: Panic, held: list[tuple[str, int]]) -> tuple[Tie, ...]:

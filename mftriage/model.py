@@ -414,10 +414,12 @@ class Detail:
 class HardwareError:
     """A record of the hardware or the firmware: its words, not ours.
 
-    ``medium`` says where it was read: the kernel log, or the kernel's memory.  ``injected`` is
-    null when nothing tells.  ``physical_address_mask`` covers the valid bits of the address.
-    ``count`` is the number of errors that it stands for.  ``previous_boot`` is true of a record
-    of the boot before (BERT, or an earlier boot in the same log): it never is evidence for this crash.
+    ``medium`` says where it was read first: the kernel log, or the kernel's memory; ``media``
+    names both where both tell of the same event.  ``injected`` is null when nothing tells.
+    ``physical_address_mask`` covers the valid bits of the address.  ``count`` is how many errors
+    the record stands for, where it is a counter or was repeated.  ``previous_boot`` is true of
+    a record of the boot before (BERT, or an earlier boot in the same log): it never is evidence
+    for this crash.
     """
 
     source: str
@@ -434,11 +436,17 @@ class HardwareError:
     dimm: RecordDimm | None = None
     mce: MceRegisters | None = None
     raw: tuple[str, ...] = ()
+    media: tuple[Medium, ...] = ()
     count: int | None = None
     previous_boot: bool = False
     firmware: FirmwareRecord | None = None
     edac: EdacReport | None = None
     details: tuple[Detail, ...] = ()
+
+    def __post_init__(self) -> None:
+        """A record of one medium names it in ``media``, too."""
+        if not self.media:
+            object.__setattr__(self, "media", (self.medium,))
 
 
 @dataclass(frozen=True, kw_only=True)

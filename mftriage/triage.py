@@ -55,16 +55,12 @@ class Analysis:
         return self.opened
 
 
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
-
-
 def analyze(
     path: Path,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Callable[[str, int, int], None] = _quiet,
+    progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Analysis:
     """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
     log = open_log(located_log(path))
@@ -79,7 +75,7 @@ def analyze(
 
     dump = open_dump(path, progress)
     try:
-        kernel = open_kernel(dump, vmlinux)
+        kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
         return Analysis(conclude(facts), (dump, kernel))
     except BaseException:

@@ -31,10 +31,10 @@ def _plain(name: str, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def x86_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The x86_64 fixture's capsule as a plain ELF core: not to be written to."""
-    return _plain("x86_64-sysctl-dentry", tmp_path_factory.mktemp("x86"))
+    return _plain("x86_64-dentry", tmp_path_factory.mktemp("x86"))
 
 
 @pytest.fixture(scope="session")
 def arm_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The arm64 fixture's capsule as a plain ELF core: not to be written to."""
-    return _plain("arm64-ghes-dentry", tmp_path_factory.mktemp("arm"))
+    return _plain("arm64-dentry", tmp_path_factory.mktemp("arm"))

@@ -5,6 +5,7 @@ Nothing here uses mftriage's writers, so that a mistake in those can't hide.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures"
+_X86 = json.loads((FIXTURES / "x86_64-dentry" / "expected.json").read_text(encoding="utf-8"))
+HIT = int(_X86["page"], 16)  # the pfn of the page that was hit in the x86_64 fixture
 PAGE = 4096
 EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
 ET_EXEC, ET_CORE = 2, 4

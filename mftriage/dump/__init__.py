@@ -12,7 +12,7 @@ from drgn import Program
 
 from mftriage.dump.capsule import Sidecar, read_sidecar
 from mftriage.dump.header import Header, Note, read_header
-from mftriage.dump.kdump import KdumpMemory
+from mftriage.dump.kdump import KdumpMemory, pread
 from mftriage.dump.locate import Located, locate
 from mftriage.dump.memory import (
     ElfMemory,
@@ -20,8 +20,8 @@ from mftriage.dump.memory import (
     RecordingMemory,
     platform_of,
 )
-from mftriage.dump.unpack import Progress, unpack
-from mftriage.dump.vmcoreinfo import VmcoreInfo
+from mftriage.dump.unpack import Progress, no_progress, unpack
+from mftriage.dump.vmcoreinfo import VmcoreInfo, find_in_memory
 from mftriage.errors import DumpError
 
 __all__ = ["Dump", "open_dump"]
@@ -30,10 +30,6 @@ __all__ = ["Dump", "open_dump"]
 os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
 
 _X86_START_KERNEL_MAP = 0xFFFFFFFF80000000  # asm/page_64_types.h
-
-
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 @dataclass
@@ -74,7 +70,7 @@ class Dump:
         self._file.close()
 
 
-def open_dump(path: Path, progress: Progress = _quiet) -> Dump:
+def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
     """Open the dump at ``path`` (a file or a folder).
 
     Raises ``DumpError`` with one clear sentence when there is nothing that could be read.
@@ -102,14 +98,18 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
     unpacked = unpack(file, progress)
     fd = unpacked.file.fileno()
     header = read_header(fd)
-    arch = header.arch or header.vmcoreinfo.arch
+    vmcoreinfo = header.vmcoreinfo
+    if not vmcoreinfo.values and header.segments:
+        spans = [(segment.offset, segment.size) for segment in header.segments]
+        vmcoreinfo = VmcoreInfo(find_in_memory(lambda at, size: pread(fd, size, at), spans))
+    arch = header.arch or vmcoreinfo.arch
     if arch is None:
         raise DumpError(
             "the dump does not say which architecture it is of (no machine name, no VMCOREINFO)",
             "take the dump again with VMCOREINFO (QEMU: -device vmcoreinfo, with the qemu_fw_cfg module in the guest)",
         )
     # A dump without VMCOREINFO still has registers and memory; 4 KiB is every x86_64 page.
-    page_size = header.vmcoreinfo.page_size or 4096
+    page_size = vmcoreinfo.page_size or 4096
     sidecar = read_sidecar(header.notes)
     return Dump(
         path=located.dump,
@@ -120,7 +120,7 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
         arch=arch,
         complete=unpacked.whole and os.fstat(fd).st_size >= header.expected_size,
         page_size=page_size,
-        vmcoreinfo=header.vmcoreinfo,
+        vmcoreinfo=vmcoreinfo,
         notes=header.notes,
         memory=RecordingMemory(_memory(fd, header, arch), page_size),
         log_beside=located.log,

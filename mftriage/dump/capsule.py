@@ -1,8 +1,8 @@
 """The evidence capsule: the pages that an analysis read, as a vmcore of their own.
 
 ``write_capsule`` gives stock drgn a core that it opens, and mftriage one that it comes to the
-same answer from.  A name that ends in ``.zst`` gets an ELF core in zstd (the smallest); any other
-gets a kdump-compressed file, which is as small as a core can be that tools open as it is.  Its
+same answer from.  A name that ends in ``.zst`` gets an ELF core in zstd (the smallest), one in
+``.elf`` a plain ELF core; any other gets a kdump-compressed file, which is as small as a core can be that tools open as it is.  Its
 bitmap covers all page frames up to the last one, so where that would weigh more than the pages
 themselves (a large host), an ELF core is written instead.
 
@@ -121,7 +121,8 @@ def _write(suffix: str, contents: Contents, write: Callable[[bytes], Any]) -> No
         write(zstandard.ZstdCompressor(level=19).compress(whole))
         return
     bitmap = max(contents.pages, default=0) // 8
-    for piece in _kdump(contents) if bitmap <= _KDUMP_BLOCK_LIMIT else _elf(contents):
+    kdump = suffix != ".elf" and bitmap <= _KDUMP_BLOCK_LIMIT
+    for piece in _kdump(contents) if kdump else _elf(contents):
         write(piece)
 
 

@@ -13,7 +13,7 @@ _NAMES = (
     *("vmcore", "vmcore.flat", "dump.*", "vmcore.*", "*.vmcore", "*.kdump"),
     *("vmcore-incomplete", "dump-incomplete"),
 )
-_LOGS = ("vmcore-dmesg.txt", "dmesg.txt", "dmesg.*", "vmcore-dmesg-incomplete.txt", "README.txt")
+_LOGS = ("vmcore-dmesg.txt", "dmesg.txt", "dmesg.*", "vmcore-dmesg-incomplete.txt")
 
 
 @dataclass(frozen=True)

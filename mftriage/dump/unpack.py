@@ -24,6 +24,10 @@ _MAX_LAYERS = 4
 Progress = Callable[[str, int, int], None]
 
 
+def no_progress(label: str, done: int, total: int) -> None:
+    """A ``Progress`` that nobody sees."""
+
+
 class Unpacked:
     """An open dump: its file, the names of the layers taken off, and whether all of it was there."""
 

@@ -7,7 +7,33 @@ each architecture's arch_crash_save_vmcoreinfo; Documentation/admin-guide/kdump/
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Callable, Iterable
 from functools import cached_property
+
+_NOTE = b"VMCOREINFO\0\0OSRELEASE="
+_NOTE_HEAD = 12  # bytes of struct elf64_note in front of the name
+_CHUNK = 4 << 20
+_MAX_NOTE = 1 << 16
+
+
+def find_in_memory(read: Callable[[int, int], bytes], spans: Iterable[tuple[int, int]]) -> bytes:
+    """The note as the kernel keeps it ready in its memory (update_vmcoreinfo_note); empty if not there.
+
+    ``read`` gets bytes of the file, ``spans`` are (offset, bytes) of its memory.  For dumps that
+    a hypervisor took without the guest's help, which lack the note.
+    """
+    for start, size in spans:
+        for at in range(start, start + size, _CHUNK):
+            # A note lies within one page, so that pieces which overlap a little lose none.
+            data = read(at, min(_CHUNK + len(_NOTE), start + size - at))
+            found = data.find(_NOTE, _NOTE_HEAD)
+            while found >= 0:
+                name, length, kind = struct.unpack_from("<III", data, found - _NOTE_HEAD)
+                if (name, kind) == (11, 0) and 0 < length <= _MAX_NOTE:
+                    return read(at + found + len(b"VMCOREINFO\0\0"), length)
+                found = data.find(_NOTE, found + 1)
+    return b""
 
 
 class VmcoreInfo:

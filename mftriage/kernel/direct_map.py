@@ -6,16 +6,19 @@ from contextlib import suppress
 
 from drgn import FaultError
 
+from mftriage.kernel.pagetable import geometry, kernel_root, mapped_pfn, walk
+from mftriage.kernel.search import Budget
 from mftriage.symbols import Kernel
 
 _MASK = (1 << 64) - 1
 _PHYSICAL_BITS = 52
+_GIB = 1 << 30
 
 
 def to_virtual(kernel: Kernel, physical: int) -> int:
     """The direct-map address of a physical address.
 
-    x86_64: page_offset_base (CONFIG_RANDOMIZE_MEMORY).  arm64: PAGE_OFFSET, which VA_BITS gives
+    x86_64: page_offset_base (CONFIG_RANDOMIZE_MEMORY), or where it has no name, by the page tables.  arm64: PAGE_OFFSET, which VA_BITS gives
     (asm/memory.h, __phys_to_virt), and PHYS_OFFSET, which is memstart_addr.  Raises
     ``LookupError`` where the dump does not have them, ``FaultError`` where the variable is missing.
     """
@@ -26,10 +29,27 @@ def to_virtual(kernel: Kernel, physical: int) -> int:
             raise LookupError("VMCOREINFO has no PHYS_OFFSET or VA_BITS")
         return physical - start - (1 << bits) & _MASK
     base = kernel.address("page_offset_base")
-    if base is None:
-        raise LookupError("the kernel has no symbol page_offset_base")
-    offset: int = kernel.program.read_u64(base)
+    offset = _base_by_tables(kernel) if base is None else kernel.program.read_u64(base)
     return physical + offset & _MASK
+
+
+def _base_by_tables(kernel: Kernel) -> int:
+    """The base of x86_64's direct map, by a pointer into it that VMCOREINFO has: mem_section.
+
+    The map starts at a multiple of 1 GiB (arch/x86/mm/kaslr.c); what does not is no direct map.
+    """
+    pointer, root = kernel.dump.vmcoreinfo.symbol("mem_section"), kernel_root(kernel)
+    if pointer is not None and root is not None:
+        shape = geometry(kernel)
+        for table in walk(kernel, root, pointer, pointer + 1, Budget(1.0)):
+            step = 1 << shape.page_shift + shape.index_bits * table.level
+            entry = table.entries[(pointer - table.address) // step]
+            pfn = mapped_pfn(shape, entry, table.level)
+            if pfn is not None:
+                base = pointer - (pfn << shape.page_shift & -step) - (pointer & step - 1)
+                if base & _GIB - 1 == 0:
+                    return base
+    raise LookupError("VMCOREINFO does not tell where the direct map is")
 
 
 class LinearReader:

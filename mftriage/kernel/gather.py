@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from drgn import FaultError
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
 from mftriage.kernel.direct_map import LinearReader
-from mftriage.kernel.mce import mce_records_in_memory
+from mftriage.kernel.dmi import memory_devices
+from mftriage.kernel.hardware import SOURCES
+from mftriage.kernel.join import joined
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
@@ -24,6 +27,7 @@ from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, parse_text
 from mftriage.model import (
+    Dimm,
     DumpInfo,
     Frame,
     HardwareError,
@@ -33,14 +37,21 @@ from mftriage.model import (
     PoisonedPage,
 )
 from mftriage.records import log_records
-from mftriage.records.memory_failure import injected_pfns, memory_failures
+from mftriage.records.gaps import gaps
+from mftriage.records.injection import mark_injected
+from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
+from mftriage.records.page_size import addressed
 from mftriage.symbols import Kernel
 
 T = TypeVar("T")
 
+_DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
+_OWNERS_SECONDS = 30.0  # and for all of them
 _MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
+_SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
+_VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
 
 
@@ -51,6 +62,8 @@ class _Gatherer:
         self.kernel = kernel
         self.scan_seconds = scan_seconds
         self.not_checked: list[NotChecked] = []
+        self.owners = Budget(_OWNERS_SECONDS)
+        self.saved_log = False
 
     def note(self, what: str, why: str, remedy: str) -> None:
         self.not_checked.append(NotChecked(what=what, why=why, remedy=remedy))
@@ -70,7 +83,7 @@ class _Gatherer:
             self.note(
                 what,
                 f"unexpected {type(error).__name__}: {error}",
-                "report this as a bug of mftriage",
+                "report this as a bug of mftriage, unless the dump is damaged",
             )
         return default
 
@@ -96,6 +109,7 @@ class _Gatherer:
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
+                self.saved_log = True
                 return parse_text(text.split("\n"))
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
@@ -119,7 +133,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         ask.note(
             "types and symbols",
             kernel.why_not_better or "not known",
-            "give the kernel's vmlinux with debug info: -s VMLINUX",
+            _SYMBOLS_REMEDY if dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
         )
     log = ask.log()
     failures = memory_failures(log, dump.page_size)
@@ -130,13 +144,15 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             f"the decoder failed: {error}",
             "report this as a bug of mftriage",
         )
+    records = [addressed(r, dump.page_size) for r in mark_injected(records, log, failures)]
     ticks = ask.ask("the clocks", lambda: clock(kernel), None)
-    records = _joined(
-        records,
-        ask.ask(
-            "machine-check records in memory", lambda: mce_records_in_memory(kernel, ticks), []
-        ),
-    )
+    in_memory: list[HardwareError] = []
+    for what, read in SOURCES.items():
+        in_memory += ask.ask(what, partial(read, kernel, ticks), [])
+    records = joined(records, in_memory)
+    ask.not_checked += gaps(log, records, failures)
+    devices = _devices(ask, records)
+    records = [_with_device(record, devices) for record in records]
     crashed, panic = _crash(ask, log)
     hw_memory_failure = integer(kernel, "hw_memory_failure", 1)
     records = [_with_injected(record, hw_memory_failure) for record in records]
@@ -165,7 +181,9 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         oops=panics.oops_message(log, panic.time) if panic else None,
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
+        page_requests=page_requests(log),
         hardware_errors=tuple(records),
+        memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),
         sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
         hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
@@ -173,7 +191,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     )
     _add_pages(ask, facts)
     if panic is not None:
-        pfns = {int(event.pfn, 16) for event in facts.unrecovered()}
+        pfns = {int(event.pfn, 16) for event in facts.unrecovered()} | facts.untold()
         facts.ties = ask.ask(
             "whether the crash touched the bad page",
             lambda: _ties(kernel, log, panic, records, pfns),
@@ -189,7 +207,7 @@ def _ties(
     records: Sequence[HardwareError],
     pfns: set[int],
 ) -> tuple[Tie, ...]:
-    if not pfns or not kernel.typed:
+    if not pfns:
         return ()
     return crash_ties(kernel, log, panic, records, pfns)
 
@@ -197,12 +215,21 @@ def _ties(
 def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic | None]:
     """Whether the machine crashed (``None``: not known), and how."""
     kernel = ask.kernel
-    cpu = panics.panic_cpu(kernel)
+    cpu: int | None = None
+    told = True
+    try:
+        cpu = panics.panic_cpu(kernel)
+    except (FaultError, LookupError):
+        told = False
     logged = panics.panic_from_log(log)
     if logged is None and cpu is None:
-        if kernel.dump.vmcoreinfo.crash_time is not None:  # a crash kernel was started
-            return True, panics.oops_from_log(log) or Panic()
-        knows = bool(log) and (kernel.address("panic_cpu") is not None or not kernel.typed)
+        # A crash kernel was started, or an oops killed a task and the machine went on.
+        died = any(_DIE_COUNTER.search(record.text) for record in log)
+        oops = panics.oops_from_log(log) if died else None
+        if kernel.dump.vmcoreinfo.crash_time is not None or oops is not None:
+            return True, oops or Panic()
+        # A log that kdump saved is one of a crash, whatever it still shows.
+        knows = bool(log) and not ask.saved_log and (told or not kernel.typed)
         return (False if knows else None), None
     panic = logged or panics.oops_from_log(log) or Panic()
     if cpu is None or not kernel.typed:
@@ -219,18 +246,23 @@ def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic
     return True, replace(panic, cpu=cpu)
 
 
-def _joined(
-    logged: Sequence[HardwareError], in_memory: Sequence[HardwareError]
-) -> list[HardwareError]:
-    """Records of both media, each once: what the log has is not told again from memory."""
+def _devices(ask: _Gatherer, records: Sequence[HardwareError]) -> dict[int, Dimm]:
+    """What SMBIOS knows of the DIMMs, read only where a record names one."""
+    if not any(record.dimm is not None for record in records):
+        return {}
+    return ask.ask("the DIMMs of SMBIOS", lambda: memory_devices(ask.kernel), {})
 
-    def key(record: HardwareError) -> tuple[object, ...] | None:
-        m = record.mce
-        return (m.status, m.bank, m.addr, record.wall_time) if m else None
 
-    known = {key(record) for record in logged}
-    found = [*logged, *(record for record in in_memory if key(record) not in known)]
-    return sorted(found, key=lambda r: (r.time is None, r.time or 0.0))
+def _with_device(record: HardwareError, devices: dict[int, Dimm]) -> HardwareError:
+    """The record with its handle's device in words, as the kernel prints it: bank, then device."""
+    dimm = record.dimm
+    if dimm is None or dimm.handle is None or dimm.locator is not None:
+        return record
+    device = devices.get(int(dimm.handle, 16))
+    if device is None:
+        return record
+    words = " ".join(word for word in (device.bank_locator, device.locator) if word)
+    return replace(record, dimm=replace(dimm, locator=words or None))
 
 
 def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> HardwareError:
@@ -242,7 +274,10 @@ def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> Hard
 def _add_pages(ask: _Gatherer, facts: Facts) -> None:
     kernel = ask.kernel
     memory_map = ask.ask(
-        "struct pages", lambda: MemoryMap(kernel), None, "give the kernel's vmlinux: -s VMLINUX"
+        "struct pages",
+        lambda: MemoryMap(kernel),
+        None,
+        _SYMBOLS_REMEDY if kernel.dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
     )
     if memory_map is None:
         return
@@ -290,7 +325,7 @@ def _page(
     ask: _Gatherer, facts: Facts, memory_map: MemoryMap, pfn: int, words: str | None
 ) -> PageInfo:
     address, length = _exact_address(facts, pfn)
-    budget = Budget(_OWNER_SECONDS)
+    budget = Budget(0.0 if ask.owners.spent() else _OWNER_SECONDS)
     problems: list[str] = []
     page = describe_page(
         ask.kernel,
@@ -305,7 +340,7 @@ def _page(
     if budget.ran_out:
         ask.note(
             f"the owner of page {pfn:#x}",
-            f"the search was stopped after {_OWNER_SECONDS:.0f} s",
+            "the search was stopped when its time was over",
             "look it up in drgn: see docs/guide.md",
         )
     elif problems and page.owner is not None and page.owner.kind == "unknown":
@@ -341,6 +376,7 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
         if e.action in ("ignored", "failed") and e.page_type != "already poisoned page"
     )
     if counted > logged:
+        facts.lost_failures = counted - logged
         ask.note(
             "failures that the log no longer shows",
             f"the kernel counts {counted} ignored or failed, the log shows {logged}",

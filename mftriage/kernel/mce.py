@@ -2,7 +2,8 @@
 
 After a panic by the sysctl the log holds no register at all: memory_failure() runs in
 mce_gen_pool_process() before the notifier that prints.  The records lie in the pool that they
-were queued in (arch/x86/kernel/cpu/mce/genpool.c), freed but not wiped, and the one being handled
+were queued in (arch/x86/kernel/cpu/mce/genpool.c): those of mce_event_llist, which wait to be printed,
+and those that were, freed but not wiped; and the one being handled
 when mce_panic() was called in the per-CPU hw_errs_seen (core.c; mces_seen before 6.14).
 """
 
@@ -11,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import drgn
-from drgn import FaultError, Object, container_of, sizeof
+from drgn import FaultError, Object, sizeof
 
+from mftriage.kernel.lists import pool_chunks
 from mftriage.kernel.percpu import online_cpus, per_cpu
 from mftriage.kernel.system import Clock
 from mftriage.model import HardwareError
 from mftriage.records.mce import VALID, from_registers
 from mftriage.symbols import Kernel
 
-_MAX_POOL = 1 << 20  # bytes
-_MAX_CHUNKS = 64
+_MAX_POOL = 1 << 21  # bytes
 _SOFTWARE_BANKS = range(128, 256)  # K_*_BANK, asm/mce.h: thermal and such
 
 
@@ -51,17 +52,8 @@ def _pool(kernel: Kernel) -> Iterator[Object]:
     # Since 6.14 (750fd23926f1) the node holds a struct mce_hw_err, before that a struct mce.
     member = "err" if node.has_member("err") else "mce"
     slot = 1 << max(pool.min_alloc_order.value_(), (sizeof(node) - 1).bit_length())
-    head = pool.chunks.address_of_()
-    link = pool.chunks.next.read_()
-    for _ in range(_MAX_CHUNKS):
-        if link == head:
-            break
-        chunk = container_of(link, "struct gen_pool_chunk", "next_chunk")
-        link = link.next.read_()
-        start, end = chunk.start_addr.value_(), chunk.end_addr.value_()
-        if not 0 < end - start <= _MAX_POOL:
-            continue
-        for address in range(start, end - slot + 2, slot):
+    for start, size in pool_chunks(pool, _MAX_POOL):
+        for address in range(start, start + size - slot + 1, slot):
             yield _mce(Object(program, node, address=address).member_(member))
 
 

@@ -33,14 +33,14 @@ _MAX_CPUS = 8192
 
 
 def panic_cpu(kernel: Kernel) -> int | None:
-    """The CPU that called panic(); ``None`` where none did, or the variable can't be read."""
+    """The CPU that called panic(); ``None`` where none did.
+
+    Raises ``LookupError`` or ``FaultError`` where the dump does not tell.
+    """
     address = kernel.address("panic_cpu")
     if address is None:
-        return None
-    try:
-        cpu = kernel.program.read_u32(address)
-    except FaultError:
-        return None
+        raise LookupError("the symbol panic_cpu is not known")
+    cpu = kernel.program.read_u32(address)
     return None if cpu == _PANIC_CPU_INVALID or cpu >= _MAX_CPUS else cpu
 
 

@@ -81,7 +81,7 @@ _KEYS = (
 
 
 def read_log(program: Reader, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
-    """Every record of the ring, oldest first.
+    """Every record of the ring that the kernel itself wrote, oldest first.
 
     Raises ``LookupError`` where VMCOREINFO lacks the layout, ``FaultError`` where the ring's own
     header is not in the dump.  Records whose text is missing are left out.
@@ -131,8 +131,11 @@ def read_log(program: Reader, vmcoreinfo: VmcoreInfo) -> list[LogRecord]:
             message = text.read(begin, end, text_len)
             if message is None:
                 continue
+            # u16 text_len; u8 facility; u8 flags:5, level:3.  The kernel's own is facility 0, and
+            # what user space writes to /dev/kmsg never is (kernel/printk/printk.c, devkmsg_write).
+            if info_block[info + at.text_len + 2] != 0:
+                continue
             time = _u64(info_block, info + at.ts_nsec) / 1e9
-            # u16 text_len; u8 facility; u8 flags:5, level:3
             level = info_block[info + at.text_len + 3] >> 5
             records += lines_of(message, time, level)
     return records

@@ -62,7 +62,10 @@ def integer(kernel: Kernel, name: str, size: int) -> int | None:
 
 def clock(kernel: Kernel) -> Clock | None:
     """Wall time and uptime at the last tick, from the timekeeper (kernel/time/timekeeping.c)."""
-    address = kernel.address("tk_core") if kernel.typed else None
+    if not kernel.typed:
+        return None
+    # timekeeper_data[TIMEKEEPER_CORE], the first of an array, since 6.17 (auxiliary clocks); tk_core before
+    address = kernel.address("timekeeper_data") or kernel.address("tk_core")
     if address is None:
         return None
     program = kernel.program

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from drgn import FaultError
+
 from mftriage.facts import Tie
 from mftriage.kernel.direct_map import to_virtual
 from mftriage.log import LogRecord
@@ -21,10 +23,11 @@ def crash_ties(
 ) -> tuple[Tie, ...]:
     """Ties of the crash to the pages ``pfns``, the closest first.
 
-    Raises ``LookupError`` or ``FaultError`` where the direct map's base can't be read.
+    Raises ``LookupError`` or ``FaultError`` where the direct map's base can't be read, and no
+    physical address ties them.
     """
     size = kernel.dump.page_size
-    pages = {pfn: to_virtual(kernel, pfn * size) for pfn in pfns}
+    wanted = set(pfns)
     ties: list[Tie] = []
     for record in records:
         if record.time is not None and panic.time is not None and panic.time - record.time > 1.0:
@@ -32,8 +35,14 @@ def crash_ties(
         if record.physical_address is None or record.severity == "corrected":
             continue
         address = int(record.physical_address, 16)
-        if record.mce and record.mce.mcgstatus and address // size in pages:
+        if record.mce and record.mce.mcgstatus and address // size in wanted:
             ties.append(Tie(address // size, "the machine check's address", address))
+    try:
+        pages = {pfn: to_virtual(kernel, pfn * size) for pfn in wanted}
+    except (LookupError, FaultError):
+        if ties:
+            return tuple(ties)
+        raise
     held = crash_addresses(log, panic)
     bits = _significant_bits(kernel)
     for where, address in held:

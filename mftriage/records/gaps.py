@@ -16,49 +16,49 @@ _SAID = (
     (
         "Machine check events logged",
         "machine-check records that the kernel did not print",
-        'the log says "Machine check events logged" {n} times, the records went to a user-space reader',
+        'the log says "Machine check events logged" ({n}): the records went to a user-space reader',
         _CONSUMER,
     ),
     (
         "MCE records pool full",
         "machine-check records that were lost",
-        "the kernel's pool of records was full ({n} times)",
+        "the kernel's pool of records was full ({n})",
         _BMC,
     ),
     (
         "buffer overflow when queuing memory failure",
         "memory failures that were lost",
-        "the kernel's queue was full ({n} times): these pages were never isolated",
+        "the kernel's queue was full ({n}): these pages were never isolated",
         "reboot before these pages are used",
     ),
     (
         "Truncated error status block",
         "firmware records that could not be read",
-        "firmware gave truncated records ({n} times)",
+        "firmware gave truncated records ({n})",
         _BMC,
     ),
     (
         "Failed to read error status block",
         "firmware records that could not be read",
-        "the kernel could not read them ({n} times)",
+        "the kernel could not read them ({n})",
         _BMC,
     ),
     (
         "GHES: Invalid address in generic error data",
         "memory failures that the kernel refused",
-        "the address is of no page of this kernel ({n} times)",
+        "the address is of no page of this kernel ({n})",
         "see whether it lies in reserved or removed memory: grep it in /proc/iomem",
     ),
     (
         "switching to poll mode",
         "corrected errors that were not recorded one by one",
-        "there were so many that the kernel turned their interrupt off ({n} times)",
+        "there were so many that the kernel turned their interrupt off ({n})",
         _CONSUMER,
     ),
     (
         "CMCI storm detected",
         "corrected errors that were not recorded one by one",
-        "there were so many that the kernel turned their interrupt off ({n} times)",
+        "there were so many that the kernel turned their interrupt off ({n})",
         _CONSUMER,
     ),
 )
@@ -90,7 +90,7 @@ def gaps(
         if mark == "Machine check events logged" and any(error.mce for error in errors):
             continue
         if count and what not in rows:
-            rows[what] = NotChecked(what=what, why=why.format(n=count), remedy=remedy)
+            rows[what] = NotChecked(what=what, why=why.format(n="once" if count == 1 else f"{count} times"), remedy=remedy)
     found = list(rows.values())
     if suppressed:
         found.append(

@@ -117,7 +117,7 @@ def error_words(status: int) -> str:
         request, level = code >> 4 & 15, code & 3
         what = _CACHE[request] if request < len(_CACHE) else "snoop" if request == 8 else ""
         kind = ("instruction", "data", "generic", "")[code >> 2 & 3]
-        words = " ".join(w for w in (kind, what) if w)
+        words = what if what.startswith(("data", "instruction")) else f"{kind} {what}".strip()
         return f"cache hierarchy error: {words}, {'level ' + str(level) if level < 3 else 'any level'} (MCACOD {code:#06x})"
     if code & 0xE800 == 0x0800:
         return f"bus or interconnect error (MCACOD {code:#06x})"

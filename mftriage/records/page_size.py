@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mftriage.log import LogRecord
-from mftriage.model import HardwareError, MemoryFailure
+from mftriage.model import HardwareError, MemoryFailure, hexed
 
 _SIZES = (4096, 16384, 65536)
 # arch/arm64/mm/fault.c, show_pte: "swapper pgtable: 64k pages, 48-bit VAs"
@@ -71,3 +72,12 @@ def page_size_of(
         near = {size for size in _SIZES if any(address // size == pfn for address in addresses)}
         fitting &= near or fitting
     return fitting.pop() if len(fitting) == 1 else None
+
+
+def addressed(error: HardwareError, size: int | None) -> HardwareError:
+    """The record with EDAC's page and offset as an address, where the size of a page is known."""
+    edac = error.edac
+    if error.physical_address is not None or edac is None or edac.page is None or size is None:
+        return error
+    address = int(edac.page, 16) * size + int(edac.offset or "0", 16)
+    return replace(error, physical_address=hexed(address))

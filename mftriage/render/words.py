@@ -313,8 +313,9 @@ def record_title(record: HardwareError) -> str:
 def record_origin(record: HardwareError) -> str:
     """Return where the record was read, and whether the error was injected if that is known."""
     injected = {None: None, True: "injected", False: "not injected"}[record.injected]
-    medium = {"log": "the kernel log", "memory": "the kernel's memory"}[record.medium]
-    return ", ".join(_given(f"{record.source} record in {medium}", injected))
+    names = {"log": "the kernel log", "memory": "the kernel's memory"}
+    media = " and in ".join(names[medium] for medium in record.media)
+    return ", ".join(_given(f"{record.source} record in {media}", injected))
 
 
 def record_line(record: HardwareError) -> str:
@@ -334,7 +335,9 @@ def record_line(record: HardwareError) -> str:
         record.injected and "injected",
         record.previous_boot and "of the boot before",
     )
-    medium = "" if record.medium == "log" else " (from memory)"
+    medium = ""
+    if "memory" in record.media:
+        medium = " (log and memory)" if "log" in record.media else " (from memory)"
     return f"{record.source}{medium}: " + ", ".join((record_title(record), *details))
 
 
@@ -352,7 +355,7 @@ def record_facts(record: HardwareError) -> Facts:
             "DIMM",
             dimm and ", ".join(_given(dimm.label, dimm.locator, dimm.handle, *dimm.candidates)),
         ),
-        ("errors", record.count),
+        ("errors", record.count if record.count and record.count > 1 else None),
         ("of the boot before", "yes" if record.previous_boot else None),
         *_nested("firmware", record.firmware),
         *_nested("EDAC", record.edac),

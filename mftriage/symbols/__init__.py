@@ -17,6 +17,7 @@ from drgn import FindObjectFlags, Object, Program, Symbol, SymbolBinding, Symbol
 
 from mftriage.dump import Dump
 from mftriage.dump.memory import platform_of
+from mftriage.dump.unpack import Progress, no_progress
 from mftriage.errors import SymbolsError
 from mftriage.symbols.btf import Btf
 from mftriage.symbols.extract import KernelSymbol, NotedSymbols, from_json, to_json
@@ -77,16 +78,23 @@ class Kernel:
             return None
 
 
-def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
+def open_kernel(
+    dump: Dump, vmlinux: Path | str | None = None, progress: Progress = no_progress
+) -> Kernel:
     """Give the dump's names and types a meaning.
 
     ``vmlinux`` is a file or folder, or "auto" to look in the standard places and ask
-    debuginfod.  Raises ``SymbolsError`` when what the user named is not this kernel's.
+    debuginfod; ``progress`` is told of a download.  Raises ``SymbolsError`` when what the user named is not this kernel's.
     """
     program = Program(platform_of(dump.arch))
     program.add_memory_segment(0, 1 << _PHYSICAL_BITS, dump.memory.segment, True)
     kernel = Kernel(dump, program)
     if not dump.vmcoreinfo.values:
+        if vmlinux is not None:
+            raise SymbolsError(
+                "no vmlinux can be matched: the dump has no VMCOREINFO, which has the build ID",
+                "leave -s out; QEMU writes VMCOREINFO with -device vmcoreinfo",
+            )
         kernel.why_not_better = "the dump has no VMCOREINFO"
         return kernel
     try:
@@ -95,7 +103,7 @@ def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
         kernel.why_not_better = f"the dump's VMCOREINFO is not complete ({error})"
         return kernel
     if vmlinux is not None:
-        _use_dwarf(kernel, vmlinux)
+        _use_dwarf(kernel, vmlinux, progress)
         return kernel
     try:
         _use_btf(kernel)
@@ -105,15 +113,15 @@ def open_kernel(dump: Dump, vmlinux: Path | str | None = None) -> Kernel:
 
         if find_quietly(dump.vmcoreinfo):
             with suppress(SymbolsError):
-                _use_dwarf(kernel, "auto")
+                _use_dwarf(kernel, "auto", progress)
     return kernel
 
 
-def _use_dwarf(kernel: Kernel, vmlinux: Path | str) -> None:
+def _use_dwarf(kernel: Kernel, vmlinux: Path | str, progress: Progress) -> None:
     from mftriage.symbols.dwarf import load
 
     program = kernel.program
-    load(program, kernel.dump.vmcoreinfo, vmlinux)
+    load(program, kernel.dump.vmcoreinfo, vmlinux, progress)
 
     kernel.tier = "dwarf"
     try:

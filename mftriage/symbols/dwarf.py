@@ -20,7 +20,7 @@ from pathlib import Path
 from drgn import Program
 
 from mftriage.dump.header import parse_notes
-from mftriage.dump.unpack import Progress
+from mftriage.dump.unpack import Progress, no_progress
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import SymbolsError
 
@@ -63,12 +63,8 @@ class _Image:
     rodata: tuple[int, int]
 
 
-def _quiet(label: str, done: int, total: int) -> None:
-    """No progress."""
-
-
 def load(
-    program: Program, vmcoreinfo: VmcoreInfo, wanted: Path | str, progress: Progress = _quiet
+    program: Program, vmcoreinfo: VmcoreInfo, wanted: Path | str, progress: Progress = no_progress
 ) -> Path:
     """Give ``program`` the debug info of its kernel, and say which file that is.
 

@@ -79,8 +79,9 @@ def to_json(symbols: NotedSymbols, btf: bytes) -> dict[str, Any]:
 
 def from_json(content: object) -> tuple[NotedSymbols, bytes] | None:
     """The notes and the BTF section, or ``None`` where ``content`` is not what ``to_json`` writes."""
+    if not isinstance(content, dict):
+        return None
     try:
-        assert isinstance(content, dict)
         symbols = NotedSymbols()
         for name, address in content["symbols"].items():
             symbols.addresses[name] = None if address is None else int(address)
@@ -91,7 +92,7 @@ def from_json(content: object) -> tuple[NotedSymbols, bytes] | None:
         packed = base64.b64decode(content["btf"], validate=True)
         inflater = zlib.decompressobj()
         return symbols, inflater.decompress(packed, _MAX_BTF)
-    except (AssertionError, KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return None
     except (binascii.Error, zlib.error):
         return None

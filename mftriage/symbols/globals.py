@@ -62,6 +62,20 @@ GLOBALS: dict[str, str] = {
     # hardware records
     "mce_evt_pool": "struct gen_pool *",
     "mce_event_llist": "struct llist_head",
+    "ghes_estatus_pool": "struct gen_pool *",
+    "ghes_estatus_caches": "struct ghes_estatus_cache *[4]",
+    "ghes_devs": "struct list_head",
+    "ghes_hed": "struct list_head",
+    "ghes_sea": "struct list_head",
+    "ghes_nmi": "struct list_head",
+    "mc_devices": "struct list_head",
+    "ce_arr": "struct ce_array",
+    "btf_modules": "struct list_head",
+    # SMBIOS
+    "dmi_memdev": "struct dmi_memdev_info *",
+    "dmi_memdev_nr": "int",
+    "dmi_base": "phys_addr_t",
+    "dmi_len": "u32",
     # time
     "shadow_timekeeper": "struct timekeeper",
 }

@@ -181,7 +181,7 @@ class Kallsyms:
         try:
             index = load_vmlinux_kallsyms(self._program)
             self._walked = {s.name: s.address for s in index(self._program, None, None, False)}
-        except (drgn.FaultError, LookupError, ValueError) as error:
+        except Exception as error:  # of damaged tables drgn tells in errors of many classes
             raise LookupError(f"the kallsyms tables can't be read ({error})") from error
         if self._walked.get("_stext") != self._stext:
             raise LookupError("the kallsyms tables contradict VMCOREINFO")

@@ -23,6 +23,7 @@ RULES: dict[str, Rule] = {
     "crash-in-page": rules.crash_in_page,
     "external-abort": rules.external_abort,
     "unrecovered-before": rules.unrecovered_before,
+    "raised-by-hardware": rules.raised_by_hardware,
     "crash-without-failure": rules.crash_without_failure,
     "fatal-record-at-end": rules.fatal_record_at_end,
     "no-crash": rules.no_crash,

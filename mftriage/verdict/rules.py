@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mftriage.facts import Facts
-from mftriage.model import Fact, HardwareError, MemoryFailure, PageInfo, Verdict
+from mftriage.model import Confidence, Fact, HardwareError, MemoryFailure, PageInfo, Verdict
 
 # What 7.3's is_kernel_owned_page() covers (mm/memory-failure.c): reserved pages of any use, and three types.
 _PANICKING_OWNERS = {
@@ -22,7 +22,15 @@ _EARLIER_WORDS = ("high-order kernel page", "unknown page", "get hwpoison page")
 
 _SYSCTL_PANIC = re.compile(r"Memory failure: (0x[0-9a-f]+): unrecoverable page")
 _NO_RECOVERY_PANIC = re.compile(r"Memory failure on page ([0-9a-f]+)")
-_GHES_PANIC = re.compile(r"GHES: Fatal hardware error")
+# drivers/acpi/apei/ghes.c, __ghes_panic; older kernels say it without the prefix.
+_GHES_PANIC = re.compile(r"(?:GHES: )?Fatal hardware error")
+# Raised by the hardware, without a record of what: traps.c and nmi.c of either architecture.
+_RAISED = re.compile(
+    r"(?:Asynchronous SError|synchronous external abort|NMI IOCK error|NMI: Not continuing|"
+    r"Unhandled SError|bad mode)",
+    re.IGNORECASE,
+)
+_FINAL_SECONDS = 10.0  # between the record that a machine dies of and its panic
 _EDAC_PANIC = re.compile(r"UE .* on ")
 # panic() messages of arch/x86/kernel/cpu/mce/core.c
 _MCE_PANIC = re.compile(
@@ -155,7 +163,7 @@ def fatal_record(facts: Facts) -> Verdict | None:
     for record in records:
         evidence.append(Fact(rule=rule, fact=_record_words(record)))
     memory = [r for r in records if r.is_memory]
-    if records and not memory and all(_is_elsewhere(r) for r in records):
+    if records and not memory and all(r.is_memory is False for r in records):
         return Verdict(
             kind="hardware-not-memory",
             confidence="high",
@@ -168,6 +176,13 @@ def fatal_record(facts: Facts) -> Verdict | None:
             kind="inconclusive",
             confidence="low",
             summary="The machine died of a hardware error, but no record of it is left to say of what.",
+            evidence=tuple(evidence),
+        )
+    if not memory and named is None:
+        return Verdict(
+            kind="inconclusive",
+            confidence="low",
+            summary="The machine died of a hardware error; its record does not say whether of memory.",
             evidence=tuple(evidence),
         )
     where = "memory"
@@ -248,24 +263,26 @@ def crash_in_page(facts: Facts) -> Verdict | None:
         return None
     tie = facts.ties[0]
     event = next((e for e in facts.unrecovered() if int(e.pfn, 16) == tie.pfn), None)
-    if event is None:
+    if event is None and tie.pfn not in facts.untold():
         return None
-    consumed = _consumed_poison(facts)
-    confidence = (
-        "certain"
-        if consumed and tie.flipped_bit is None and tie.provided is None
-        else "high"
-        if consumed or tie.flipped_bit is not None
-        else "medium"
-    )
+    confidence: Confidence = "medium"  # a register may point there by chance
+    if _consumed_poison(facts) and tie.flipped_bit is None and tie.provided is None:
+        confidence = "certain"
+    elif _consumed_poison(facts) or any(
+        other.flipped_bit is not None or other.where == "the fault address"
+        for other in facts.ties
+        if other.pfn == tie.pfn and other.provided is None
+    ):
+        confidence = "high"
     text = f"{tie.where} holds {tie.address:#x}, which lies in the page"
     if tie.flipped_bit is not None:
         text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
     if tie.provided is not None:
         text += f" provided that {tie.provided}, which a log can't show"
-    evidence = [Fact(rule=rule, fact=_event_words(event)), Fact(rule=rule, fact=text)]
+    first = _event_words(event) if event else "the log no longer shows the failure of the page"
+    evidence = [Fact(rule=rule, fact=first), Fact(rule=rule, fact=text)]
     evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
-    if event.time is not None and facts.panic.time is not None:
+    if event is not None and event.time is not None and facts.panic.time is not None:
         evidence.append(
             Fact(
                 rule=rule,
@@ -276,7 +293,7 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     _records_evidence(rule, facts, tie.pfn, evidence)
     return Verdict(
         kind="delayed-crash",
-        confidence=confidence,  # type: ignore[arg-type]
+        confidence=confidence,
         summary=f"The crash touched {_page_words(facts.pages.get(tie.pfn), tie.pfn)}, which a memory failure had hit before and the kernel had left in use.",
         evidence=tuple(evidence),
     )
@@ -287,8 +304,7 @@ def external_abort(facts: Facts) -> Verdict | None:
 
     arch/arm64/mm/fault.c (do_sea) and kernel/traps.c: in kernel mode it prints no record of its own.
     After a failure that was not recovered, and with no register to compare, the abort itself
-    speaks for that page; with a memory record shortly before it, for that one.  An abort alone
-    may as well come from a bus or a device.
+    speaks for that page; with a memory record shortly before it, for that one.
     """
     rule = "external-abort"
     panic = facts.panic
@@ -325,25 +341,19 @@ def external_abort(facts: Facts) -> Verdict | None:
             summary=f"The CPU took an external abort right after firmware had reported an uncorrected memory error{where}.",
             evidence=(*evidence, *(Fact(rule=rule, fact=_record_words(r)) for r in records[-4:])),
         )
-    if facts.unrecovered() or facts.unhandled_records():
-        return None
-    return Verdict(
-        kind="inconclusive",
-        confidence="low",
-        summary="The machine died of an external abort, which hardware raises, but no record of it is left to say of what.",
-        evidence=tuple(evidence),
-        against=(Fact(rule=rule, fact="no memory error was reported before it"),),
-    )
+    return None
 
 
 def unrecovered_before(facts: Facts) -> Verdict | None:
     """An earlier failure was not recovered; nothing ties the crash to it, and nothing rules it out."""
     rule = "unrecovered-before"
     events = facts.unrecovered()
-    if facts.panic is not None and not events:
-        return _unhandled(rule, facts)
     if facts.panic is None:
         return None
+    if not (events or facts.lost_failures or facts.untold()):
+        return _unhandled(rule, facts)
+    if not events:
+        return _lost_before(rule, facts)
     against = [Fact(rule=rule, fact="no address of the crash lies in the page")]
     return Verdict(
         kind="possible-delayed-crash",
@@ -365,6 +375,46 @@ def _unhandled(rule: str, facts: Facts) -> Verdict | None:
         summary="An uncorrected memory error was reported before the crash, and nothing says that its page was isolated; but nothing ties the crash to it.",
         evidence=tuple(Fact(rule=rule, fact=_record_words(r)) for r in records[:8]),
         against=(Fact(rule=rule, fact="no address of the crash lies in its page"),),
+    )
+
+
+def _lost_before(rule: str, facts: Facts) -> Verdict:
+    count = facts.lost_failures or len(facts.untold())
+    counted = f"{count} memory failure{'s' if count > 1 else ''}"
+    return Verdict(
+        kind="possible-delayed-crash",
+        confidence="low",
+        summary=f"The kernel left {counted} unrecovered that the log no longer shows; nothing ties the crash to it.",
+        evidence=(
+            *(
+                (Fact(rule=rule, fact=f"mf_stats count {counted} more than the log shows"),)
+                if facts.lost_failures
+                else ()
+            ),
+            *(
+                Fact(rule=rule, fact=f"page {p.pfn} ({p.owner_kind}) is marked PG_hwpoison")
+                for p in facts.poisoned_pages[:8]
+            ),
+        ),
+        against=(Fact(rule=rule, fact="no address of the crash is known to lie in such a page"),),
+    )
+
+
+def raised_by_hardware(facts: Facts) -> Verdict | None:
+    """The hardware itself stopped the kernel, and nothing that is left says why.
+
+    An external abort or SError of arm64, an IOCK or unknown NMI of x86 that is set to panic.  It
+    may have been memory: no rule before this one could tie it to a page or a record.
+    """
+    rule = "raised-by-hardware"
+    words = next((w for w in (facts.oops or "", _message(facts)) if _RAISED.search(w)), None)
+    if facts.panic is None or words is None:
+        return None
+    return Verdict(
+        kind="inconclusive",
+        confidence="low",
+        summary=f"The hardware stopped the kernel ({words}), and no record says of what.",
+        evidence=(Fact(rule=rule, fact=f"the crash: {words}"),),
     )
 
 
@@ -438,14 +488,12 @@ def no_crash(facts: Facts) -> Verdict | None:
     if facts.crashed is not False:
         return None
     alone = facts.dump.symbols == "log-only"
-    evidence = [
-        Fact(
-            rule=rule,
-            fact="the log has no panic and no oops"
-            if alone
-            else "no CPU has called panic(), and the log has no panic",
-        )
-    ]
+    asked = (
+        ""
+        if facts.dump.symbols in ("vmcoreinfo", "log-only")
+        else "no CPU has called panic(), and "
+    )
+    evidence = [Fact(rule=rule, fact=f"{asked}the log has no panic or oops")]
     evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
     left = facts.unrecovered()
     tail = ""
@@ -455,7 +503,7 @@ def no_crash(facts: Facts) -> Verdict | None:
         tail = "; every memory failure was recovered"
     return Verdict(
         kind="no-crash",
-        confidence="high",
+        confidence="high" if asked or alone else "medium",
         summary=f"The log tells of no crash{tail}."
         if alone
         else f"The machine had not crashed when the dump was taken{tail}.",
@@ -501,7 +549,7 @@ def _event_words(event: MemoryFailure) -> str:
 
 
 def _record_words(record: HardwareError) -> str:
-    parts = [f"{record.source} record ({record.medium})"]
+    parts = [f"{record.source} record ({' and '.join(record.media)})"]
     parts += [p for p in (record.severity, record.error_type) if p]
     if record.mce:
         parts.append(f"bank {record.mce.bank} status {record.mce.status}")
@@ -549,7 +597,15 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
         return [r for r in records if r.severity != "corrected"][-1:]
     if source == "cxl":
         return records[-1:]
-    exceptions = [r for r in records if r.mce and r.mce.mcgstatus and int(r.mce.mcgstatus, 16) & 4]
+    died = facts.panic.time if facts.panic else None
+    exceptions = [
+        r
+        for r in records
+        if r.mce
+        and r.mce.mcgstatus
+        and int(r.mce.mcgstatus, 16) & 4
+        and (died is None or r.time is None or died - r.time < _FINAL_SECONDS)
+    ]
     if exceptions and not exceptions[-1].is_memory:
         # the banks of one exception are printed together, the one that decided last
         last = exceptions[-1]
@@ -561,13 +617,6 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
 def _what(record: HardwareError) -> str:
     device = record.firmware.device if record.firmware else None
     return (record.error_type or record.source) + (f" of {device}" if device else "")
-
-
-def _is_elsewhere(record: HardwareError) -> bool:
-    """Whether a record is of something else than memory, or has nothing that could be memory's."""
-    if record.is_memory is None:
-        return record.physical_address is None and record.mce is not None
-    return not record.is_memory
 
 
 def _kills(record: HardwareError) -> bool:

@@ -27,6 +27,7 @@ from mftriage.dump.capsule import (
     write_capsule,
 )
 from mftriage.errors import UsageError
+from mftriage.kernel.memmap import MemoryMap
 from mftriage.triage import analyze
 from tests import craft
 
@@ -162,11 +163,13 @@ def test_mode_is_the_user_s(tmp_path: Path) -> None:
 # Real analyses
 
 
-def with_secret(core: Path, target: Path, secret: bytes) -> int:
+def with_secret(core: Path, target: Path, secret: bytes, pfn: int | None = None) -> int:
     """A copy of an ELF core with one more page, which no question leads to; its pfn."""
     raw = bytearray(core.read_bytes())
     known = loads(bytes(raw))
-    pfn = next(pfn for pfn in range(0x60000, 0x90000) if pfn not in known)
+    if pfn is None:
+        pfn = next(pfn for pfn in range(0x60000, 0x90000) if pfn not in known)
+    assert pfn not in known
     at = -(-len(raw) // craft.PAGE) * craft.PAGE
     raw = raw.ljust(at, b"\0") + secret
     phoff, count = struct.unpack_from("<Q", raw, 32)[0], struct.unpack_from("<H", raw, 56)[0]
@@ -184,8 +187,15 @@ def with_secret(core: Path, target: Path, secret: bytes) -> int:
     ("machine", "lean"), [("x86_elf", False), ("x86_elf", True), ("arm_elf", True)]
 )
 def test_only_what_was_read(
-    machine: str, lean: bool, request: pytest.FixtureRequest, tmp_path: Path
+    machine: str,
+    lean: bool,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    compressor = zstandard.ZstdCompressor
+    if not lean:  # the size is not looked at, so let it be quick
+        monkeypatch.setattr(zstandard, "ZstdCompressor", lambda level: compressor(level=1))
     secret = (b"SECRET%r" % machine).ljust(craft.PAGE, b"!")
     source = tmp_path / "vmcore"
     pfn = with_secret(request.getfixturevalue(machine), source, secret)
@@ -235,3 +245,35 @@ def test_a_capsule_is_marked_as_one(x86_elf: Path) -> None:
     (note,) = [n for n in dump.notes if n.name == NOTE_NAME]
     assert set(json.loads(note.desc)) == {"findings", "complete"}
     dump.close()
+
+
+@pytest.mark.parametrize("kind", ["lru", "kernel"])
+def test_user_pages_never_go_in(kind: str, x86_elf: Path, tmp_path: Path) -> None:
+    """A page that was read, and whose struct page says that user space has it (PG_lru, no type)."""
+    source = tmp_path / "vmcore"
+    pfn = craft.HIT ^ 1  # its struct page lies beside that of the page that was hit
+    with_secret(x86_elf, source, b"S" * craft.PAGE, pfn)
+    analysis = analyze(source)
+    memory_map = MemoryMap(analysis.kernel)
+    analysis.dump.memory.pfns.clear()
+    page = memory_map.read(pfn)
+    assert page is not None and not page.is_tail
+    at = page.address % craft.PAGE
+    raw = analysis.kernel.program.read(page.address, memory_map.struct_size)
+    memory = analysis.dump.memory
+    (holder,) = [p for p in memory.pfns if memory.page(p)[at : at + len(raw)] == raw]
+    lru = next(bit for bit, name in memory_map.flag_names.items() if name == "lru")
+    info = analysis.dump.vmcoreinfo
+    words = bytearray(raw)
+    struct.pack_into("<Q", words, info.offset("page.flags") or 0, 1 << lru if kind == "lru" else 0)
+    struct.pack_into("<I", words, info.offset("page._mapcount") or 0, 0xFFFFFFFF)
+    content = memory.page(holder)
+    analysis.dump.close()
+    core = source.read_bytes()
+    assert core.count(content) == 1
+    source.write_bytes(core.replace(content, content[:at] + words + content[at + len(words) :]))
+    again = analyze(source)
+    again.dump.memory.read(pfn * craft.PAGE, 8)
+    write(again, tmp_path / "lean.elf.zst", lean=True)
+    again.dump.close()
+    assert (pfn in loads(plain(tmp_path / "lean.elf.zst"))) is (kind == "kernel")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mftriage.dump import open_dump
 from mftriage.dump.vmcoreinfo import VmcoreInfo
+from tests import craft
 
 REAL = b"""OSRELEASE=7.3.4+deb13-cloud-amd64
 BUILD-ID=8B0C3F6E0D5F4E9D7C1B6A29384756AFBECD1021
@@ -88,3 +93,17 @@ def test_anything_goes_in_and_only_sane_values_come_out(raw: bytes) -> None:
     assert info.arch in (None, "x86_64", "arm64")
     assert isinstance(info.crash_time, int | None)
     assert info.build_id is None or int(info.build_id, 16) >= 0
+
+
+def test_found_in_memory(tmp_path: Path) -> None:
+    """A hypervisor's dump has no note; the kernel keeps one ready in its memory."""
+    page = craft.note("VMCOREINFO", 0, craft.X86_INFO).ljust(craft.PAGE, b"\0")
+    decoy = bytes(100) + b"VMCOREINFO\0\0OSRELEASE=9.9\n"
+    memory = bytes(craft.PAGE) * 3 + decoy.ljust(craft.PAGE, b"\0") + page
+    path = tmp_path / "vmcore"
+    path.write_bytes(craft.elf_core({0x100000: memory}))
+    with closing(open_dump(path)) as dump:
+        assert dump.vmcoreinfo.release == "7.3.4-test"
+    path.write_bytes(craft.elf_core({0x100000: memory[: -craft.PAGE]}))
+    with closing(open_dump(path)) as dump:
+        assert not dump.vmcoreinfo.values

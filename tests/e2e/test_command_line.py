@@ -19,9 +19,9 @@ import pytest
 import zstandard
 
 from tests import craft
-from tests.craft import FIXTURES, ROOT, mftriage
+from tests.craft import FIXTURES, HIT, ROOT, mftriage
 
-X86 = FIXTURES / "x86_64-sysctl-dentry" / "capsule.elf.zst"
+X86 = FIXTURES / "x86_64-dentry" / "capsule.elf.zst"
 ESCAPES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -193,7 +193,7 @@ def test_output_that_exists(tmp_path: Path) -> None:
     assert target.read_text() == "mine"
     done = mftriage("analyze", X86, "-o", target, "--force")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "0x1741" in target.read_text()
+    assert hex(HIT) in target.read_text()
 
 
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_one_file_a_format(tmp_path: Path) -> None:
 def test_fail_on(limit: str | None, code: int) -> None:
     done = mftriage("analyze", X86, *(["--fail-on", limit] if limit else []))
     assert done.returncode == code
-    assert "0x1741" in done.stdout and not done.stderr
+    assert hex(HIT) in done.stdout and not done.stderr
 
 
 # dumps that are cut
@@ -327,7 +327,7 @@ def test_colour_on_a_terminal(extra: dict[str, str], colored: bool) -> None:
         pass
     os.close(main)
     assert process.communicate(timeout=60)[1] == b"" and process.returncode == 0
-    assert b"0x1741" in shown
+    assert hex(HIT).encode() in shown
     assert (b"\x1b[" in shown) is colored
 
 

@@ -69,7 +69,14 @@ class Ring:
             end = (begin // ring + 1) * ring + size
         return begin, end
 
-    def add(self, text: str, time: float = 1.0, level: int = 6, state: int = FINALIZED) -> None:
+    def add(
+        self,
+        text: str,
+        time: float = 1.0,
+        level: int = 6,
+        state: int = FINALIZED,
+        facility: int = 0,
+    ) -> None:
         raw = text.encode()
         ring = 1 << self.size_bits
         if raw:
@@ -89,7 +96,7 @@ class Ring:
         struct.pack_into("<QQQ", self.descs, index * DESC_SIZE, word, begin & MASK, end & MASK)
         struct.pack_into(
             *("<QQHBB", self.infos, index * INFO_SIZE, self.next_id & MASK),
-            *(round(time * 1e9), len(raw), 0, level << 5),
+            *(round(time * 1e9), len(raw), facility, level << 5),
         )
         if state in (COMMITTED, FINALIZED):
             self.stored.append((self.next_id, text, begin, level))
@@ -136,6 +143,15 @@ def test_records_with_time_and_level() -> None:
     ring.add("first", 0.5, 3)
     ring.add("second", 12.25, 6)
     assert ring.read() == [LogRecord(0.5, 3, "first"), LogRecord(12.25, 6, "second")]
+
+
+def test_what_user_space_wrote_is_left_out() -> None:
+    """A line in /dev/kmsg must not pass for the kernel's (facility 1 at least)."""
+    ring = Ring()
+    ring.add("the kernel's")
+    ring.add("Kernel panic - not syncing: Memory failure: 0x1: unrecoverable page", facility=1)
+    ring.add("systemd[1]: Memory failure: 0x2: unhandlable page.", facility=3)
+    assert [record.text for record in ring.read()] == ["the kernel's"]
 
 
 def test_a_record_of_several_lines() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mftriage.dump import open_dump
+from mftriage.kernel.direct_map import LinearReader
 from mftriage.symbols import open_kernel
 from mftriage.symbols.btf import Btf
 from tests.craft import patched
@@ -253,7 +254,7 @@ def real(x86_elf: Path) -> bytes:
     dump = open_dump(x86_elf)
     kernel = open_kernel(dump)
     start, size = kernel.tables()[0]
-    data: bytes = kernel.program.read(start, size)
+    data = LinearReader(kernel).read(start, size)
     dump.close()
     return data
 

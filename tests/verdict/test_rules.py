@@ -62,7 +62,7 @@ def ghes(severity: Any = "fatal", is_memory: bool = True, **more: Any) -> Hardwa
 
 def facts(message: str | None = None, *failures: MemoryFailure, **more: Any) -> Facts:
     words: dict[str, Any] = {
-        "dump": DumpInfo(path="vmcore", page_size=4096),
+        "dump": DumpInfo(path="vmcore", page_size=4096, symbols="btf"),
         "log": [LogRecord(1.0, 6, "Linux version 7.3.4")],
         "crashed": message is not None,
         "panic": None if message is None else Panic(message=message, time=15.0),
@@ -79,6 +79,7 @@ def told(given_facts: Facts) -> tuple[str, str, str]:
 SEA = "Internal error: synchronous external abort: 0000000096000410 [#1] SMP"
 LOG = DumpInfo(path="dmesg.txt", page_size=4096, symbols="log-only", format="log")
 TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123),)
+POISONED = (PoisonedPage(pfn=f"{PFN:#x}", owner_kind="slab"),)
 CASES: dict[str, tuple[Facts, str, str, str]] = {
     "the sysctl": (
         facts(SYSCTL, failure(panicked=True), pages={PFN: page()}, sysctl=1),
@@ -130,7 +131,55 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     ),
     "an oops in a page that had failed": (
         facts("Fatal exception", failure(), ties=TIE, oops=OOPS),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "an oops with a register in a page that had failed": (
+        facts("Fatal exception", failure(), ties=(Tie(PFN, "register RAX", 1),), oops=OOPS),
         *("delayed-crash", "medium", "crash-in-page"),
+    ),
+    "an oops with a register in the page, and the fault address a bit away": (
+        facts(
+            *("Fatal exception", failure()),
+            ties=(Tie(PFN, "register RAX", 1), Tie(PFN, "the fault address", 1 << 62, 62)),
+        ),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "an oops in a poisoned page of which the log says no more": (
+        facts("Fatal exception", ties=TIE, oops=OOPS, poisoned_pages=POISONED),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "an oops with such a page elsewhere": (
+        facts("Fatal exception", oops=OOPS, poisoned_pages=POISONED),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an oops after failures that only the counters know": (
+        facts("Fatal exception", oops=OOPS, lost_failures=1),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an abort of which nothing is known": (
+        facts("Asynchronous SError Interrupt"),
+        *("inconclusive", "low", "raised-by-hardware"),
+    ),
+    "an NMI of which nothing is known": (
+        facts("NMI IOCK error: Not continuing"),
+        *("inconclusive", "low", "raised-by-hardware"),
+    ),
+    "firmware's fatal memory error, in the words of older kernels": (
+        facts("Fatal hardware error!", hardware_errors=(ghes(),)),
+        *("fatal-hardware-error", "certain", "fatal-record"),
+    ),
+    "a machine check long after the only record": (
+        facts(
+            "Fatal machine check",
+            failure("recovered"),
+            hardware_errors=(mce(time=10.0),),
+            panic=Panic(message="Fatal machine check", time=90000.0),
+        ),
+        *("inconclusive", "low", "fatal-record"),
+    ),
+    "a machine check whose record names neither part nor address": (
+        facts("Fatal machine check", hardware_errors=(mce(is_memory=None, physical_address=None),)),
+        *("inconclusive", "low", "fatal-record"),
     ),
     "an oops a bit away from it": (
         facts("Fatal exception", failure(), ties=(Tie(PFN, "register RAX", 1 << 62, 62),)),

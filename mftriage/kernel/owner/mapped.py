@@ -11,13 +11,22 @@ from drgn import FaultError, Object
 from mftriage.kernel.owner.percpu import chunk_detail
 from mftriage.kernel.owner.subject import Subject
 from mftriage.kernel.pagetable import find_mapping
+from mftriage.kernel.percpu import online_cpus, per_cpu
 from mftriage.kernel.search import search
 from mftriage.kernel.tasks import describe, task_at, tasks
 from mftriage.model import Owner
+from mftriage.symbols import Kernel
 from mftriage.text import c_string
 
 # kernel/fork.c: alloc_thread_stack_node is inlined into one of its callers
-_STACK_CALLERS = {"alloc_thread_stack_node", "dup_task_struct", "copy_process", "kernel_clone"}
+_STACK_CALLERS = {
+    "alloc_thread_stack_node",
+    "dup_task_struct",
+    "copy_process",
+    "kernel_clone",
+    "fork_idle",
+}
+_MAX_STACK = 1 << 20  # bytes; THREAD_SIZE is 16 to 64 KiB, with KASAN twice that
 _PERCPU_CALLERS = {"pcpu_get_vm_areas", "pcpu_create_chunk"}
 
 
@@ -45,8 +54,8 @@ def detect(subject: Subject) -> Owner | None:
     caller = place.name.split(".")[0] if place else None
     if caller in _PERCPU_CALLERS:
         return Owner(kind="percpu", detail=chunk_detail(subject, vm), caller=caller)
-    if caller in _STACK_CALLERS:
-        return _stack(subject, vm, address, caller)
+    if owner := _stack(subject, vm, address, caller):
+        return owner
     shown = f"{place.name}+{place.offset:#x}" if place else f"{vm.caller.value_():#x}"
     return Owner(
         kind="vmalloc",
@@ -68,9 +77,16 @@ def _module(subject: Subject, address: int) -> Owner | None:
     return Owner(kind="module", module=name, detail=f"module {name}, mapped at {address:#x}")
 
 
-def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Owner:
+def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Owner | None:
+    """A stack: some task's, a CPU's for its interrupts, or one that is kept for the next task."""
     kernel = subject.kernel
     start, size = vm.addr.value_(), vm.size.value_()
+    if size > _MAX_STACK:
+        return None
+    for cpu in _online(kernel):
+        if start <= _irq_stack(kernel, cpu) < start + size:
+            detail = f"stack of CPU {cpu} for interrupts, mapped at {address:#x}"
+            return Owner(kind="kernel-stack", caller=caller, detail=detail)
 
     def find() -> int | None:
         for task in tasks(kernel, subject.budget):
@@ -83,6 +99,8 @@ def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Ow
 
     found = search(kernel.dump, f"stack:{start:#x}", find)
     if found is None:
+        if caller not in _STACK_CALLERS:
+            return None
         return Owner(
             kind="kernel-stack",
             caller=caller,
@@ -95,3 +113,21 @@ def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Ow
         caller=caller,
         detail=f"kernel stack of {task.comm} (pid {task.pid}), mapped at {address:#x}",
     )
+
+
+def _online(kernel: Kernel) -> list[int]:
+    try:
+        return list(online_cpus(kernel))
+    except (FaultError, LookupError, AttributeError):
+        return []
+
+
+def _irq_stack(kernel: Kernel, cpu: int) -> int:
+    """Where a CPU's IRQ stack lies (arch/arm64/kernel/irq.c, init_irq_stacks); 0 where it has none.
+
+    On x86_64 it is part of the static per-CPU area.
+    """
+    try:
+        return int(per_cpu(kernel, kernel.program["irq_stack_ptr"], cpu).value_())
+    except (FaultError, LookupError):
+        return 0

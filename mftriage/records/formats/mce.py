@@ -138,7 +138,8 @@ def _from_lines(group: _Open) -> HardwareError:
         mcgstatus=int(first[2], 16),
         bank=int(first[3]),
         status=int(first[4], 16),
-        addr=pairs.get("ADDR"),
+        # one of zero is not printed; where MISC, which comes behind it, is lost too, it is not known
+        addr=pairs.get("ADDR", 0 if "MISC" in pairs else None),
         misc=pairs.get("MISC", 0),
         tsc=pairs.get("TSC"),
         ppin=pairs.get("PPIN"),

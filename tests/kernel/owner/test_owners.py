@@ -33,6 +33,7 @@ KNOWN: dict[str, tuple[str, str, dict[str, Any], str]] = {
         *("0x10692", "kernel-stack", {"task": ("victimd", 91)}),
         "0xffffc00080538000",
     ),
+    "arm64-4k-irqstack": ("0x401cf", "kernel-stack", {}, "CPU 0 for interrupts"),
     "73-vmalloc": (
         *("0x1231", "vmalloc", {"caller": "gen_pool_add_owner+0x4b"}),
         "0xffffd0188000d000",
