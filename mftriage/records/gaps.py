@@ -90,7 +90,11 @@ def gaps(
         if mark == "Machine check events logged" and any(error.mce for error in errors):
             continue
         if count and what not in rows:
-            rows[what] = NotChecked(what=what, why=why.format(n="once" if count == 1 else f"{count} times"), remedy=remedy)
+            rows[what] = NotChecked(
+                what=what,
+                why=why.format(n="once" if count == 1 else f"{count} times"),
+                remedy=remedy,
+            )
     found = list(rows.values())
     if suppressed:
         found.append(

@@ -248,7 +248,7 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     ),
     "an abort and nothing else": (
         facts(SEA),
-        *("inconclusive", "low", "external-abort"),
+        *("inconclusive", "low", "raised-by-hardware"),
     ),
     "an oops after an error of which no more is said": (
         facts("Fatal exception", hardware_errors=(ghes("recoverable"),), oops=OOPS),
