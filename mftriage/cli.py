@@ -27,7 +27,11 @@ _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possi
 
 PathArgument = Annotated[
     Path,
-    typer.Argument(metavar="PATH", readable=False, help="A vmcore, or a folder with one in it."),
+    typer.Argument(
+        metavar="PATH",
+        readable=False,
+        help="A vmcore, a folder with one in it, or a kernel log (- for standard input).",
+    ),
 ]
 SymbolsOption = Annotated[
     str | None,
@@ -108,7 +112,7 @@ def analyze(
 
             write(analysis, capsule, lean=lean, force=force)
     finally:
-        analysis.dump.close()
+        analysis.close()
     _emit(analysis.triage, wanted, output, force)
     verdict = analysis.triage.verdict.kind
     if fail_on is not None and verdict in _ORDER and _ORDER.index(verdict) <= _ORDER.index(fail_on):
@@ -134,7 +138,7 @@ def capsule_command(
     try:
         write(analysis, output, lean=lean, force=force)
     finally:
-        analysis.dump.close()
+        analysis.close()
 
 
 @app.command()

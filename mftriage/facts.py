@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from mftriage.log import LogRecord
 from mftriage.model import (
+    CorrectedErrors,
     Dimm,
     DumpInfo,
     HardwareError,
     MemoryFailure,
     NotChecked,
     PageInfo,
+    PageRequest,
     Panic,
     PoisonedPage,
     RecordDimm,
@@ -32,13 +34,15 @@ class Tie:
     """An address of the crash that lies in a poisoned page.
 
     ``where`` names the register or record that holds it; ``flipped_bit`` is set when the address
-    lies in the page only with that one bit flipped back.
+    lies in the page only with that one bit flipped back; ``provided`` says what else must hold,
+    where a log alone can't show it.
     """
 
     pfn: int
     where: str
     address: int
     flipped_bit: int | None = None
+    provided: str | None = None
 
 
 @dataclass
@@ -49,6 +53,10 @@ class Facts:
     tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
     those ignored or failed that the kernel counted and the log no longer shows.
     ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
+
+    What belongs to an earlier boot is set apart in ``earlier_errors`` and ``earlier_failures``: no
+    rule looks there.  ``capture_kernel`` marks the log of the kernel that saved the dump,
+    ``registers_known`` is false where the log has no registers of the crash.
     """
 
     dump: DumpInfo
@@ -68,6 +76,19 @@ class Facts:
     hw_memory_failure: bool | None = None
     ties: tuple[Tie, ...] = ()
     not_checked: list[NotChecked] = field(default_factory=list)
+    page_requests: tuple[PageRequest, ...] = ()
+    corrected_errors: tuple[CorrectedErrors, ...] = ()
+    earlier_errors: tuple[HardwareError, ...] = ()
+    earlier_failures: tuple[MemoryFailure, ...] = ()
+    capture_kernel: bool = False
+    registers_known: bool = True
+
+    def __post_init__(self) -> None:
+        """Set apart what is of the boot before."""
+        self.earlier_errors += tuple(r for r in self.hardware_errors if r.previous_boot)
+        self.hardware_errors = tuple(r for r in self.hardware_errors if not r.previous_boot)
+        self.earlier_failures += tuple(e for e in self.memory_failures if e.previous_boot)
+        self.memory_failures = tuple(e for e in self.memory_failures if not e.previous_boot)
 
     @property
     def page_size(self) -> int:
@@ -75,8 +96,34 @@ class Facts:
         return self.dump.page_size or 4096
 
     def unrecovered(self) -> list[MemoryFailure]:
-        """Failures that left bad memory in use: ignored, failed, or never acted upon."""
-        return [e for e in self.memory_failures if e.action in ("ignored", "failed", None)]
+        """Failures that left bad memory in use: ignored, failed, or never acted upon.
+
+        That a page was poisoned already says nothing new of one whose first failure is known.
+        """
+        told = {e.pfn for e in self.memory_failures if "already" not in (e.page_type or "")}
+        return [
+            e
+            for e in self.memory_failures
+            if e.action in ("ignored", "failed", None)
+            and not ("already" in (e.page_type or "") and e.pfn in told)
+        ]
+
+    def unhandled_records(self) -> list[HardwareError]:
+        """Uncorrected memory errors of which nothing says what became of the page."""
+        told = {int(e.pfn, 16) for e in self.memory_failures}
+        return [
+            r
+            for r in self.hardware_errors
+            if r.is_memory
+            and r.severity == "recoverable"
+            and not (told and self.pfn_of(r.physical_address) in (None, *told))
+        ]
+
+    def pfn_of(self, address: str | None) -> int | None:
+        """The page that an address lies in; ``None`` where the size of a page is not known."""
+        if address is None or self.dump.page_size is None:
+            return None
+        return int(address, 16) // self.dump.page_size
 
     def untold(self) -> set[int]:
         """Poisoned pages of the kernel's own whose failure the log no longer shows."""
@@ -90,10 +137,7 @@ class Facts:
     def records_of(self, pfn: int) -> list[HardwareError]:
         """The hardware's records whose address lies in the page."""
         return [
-            record
-            for record in self.hardware_errors
-            if record.physical_address is not None
-            and int(record.physical_address, 16) // self.page_size == pfn
+            record for record in self.hardware_errors if self.pfn_of(record.physical_address) == pfn
         ]
 
     def memory_device(self, dimm: RecordDimm) -> Dimm | None:

@@ -1,32 +1,41 @@
-"""The kernel log as records, whichever way it came: the printk ring of a dump, or a text file."""
+"""The kernel log as records, whichever way it came: the printk ring of a dump, or a text file.
+
+A text file has one of many prefixes in front of each message: ``dmesg`` (plain, ``-T``, ``-H``,
+``-d``, ``-x``, ``-r``, ``--time-format iso``), the serial console with or without caller ids
+(CONFIG_PRINTK_CALLER), /dev/kmsg and extended netconsole, syslog, rsyslog and journald, ``grep`` and
+quoted mail.  What people paste is wrapped, glued together, or has its minus signs made pretty.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from mftriage.text import clean
 
 _MAX_LINE = 4096
+_MAX_WRAPS = 4  # pieces that one message is put together from
 
 # What stands in front of a message in a saved log: <N> syslog level, [time], [caller].
 _PREFIX = re.compile(
-    r"^(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
+    r"(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
 )
+_LEVEL = re.compile(r"<([0-9]{1,4})>(?=\S)(?!\[)")
 
 
-@dataclass(frozen=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One printk record.
 
     ``time`` is seconds since boot, ``level`` the syslog level (0 to 7, ``None`` if unknown);
-    ``text`` is one line, cleaned of control characters.
+    ``text`` is one line, cleaned of control characters.  ``clock`` counts seconds on the wall
+    where the log has no better time; its time zone is not known, so only differences count.
     """
 
     time: float | None
     level: int | None
     text: str
+    clock: float | None = None
 
 
 def lines_of(text: str, time: float | None, level: int | None) -> list[LogRecord]:
@@ -36,15 +45,336 @@ def lines_of(text: str, time: float | None, level: int | None) -> list[LogRecord
 
 def parse_text(lines: Iterable[str]) -> list[LogRecord]:
     """A saved kernel log (``vmcore-dmesg.txt``, ``dmesg``): a line without a time keeps the last one's."""
-    records: list[LogRecord] = []
-    time: float | None = None
-    for line in lines:
-        line = line.rstrip("\r\n")
-        match = _PREFIX.match(line)
-        if match:
-            time = float(match["time"])
-            level = int(match["level"]) & 7 if match["level"] else None
-            records.append(LogRecord(time, level, clean(match["text"], _MAX_LINE)))
-        elif line:
-            records.append(LogRecord(time, None, clean(line, _MAX_LINE)))
-    return records
+    return list(TextLog().read(lines))
+
+
+class TextLog:
+    """A reader of saved logs.
+
+    ``host`` is the name that syslog put in front, ``messages`` the number of lines that can only
+    be a kernel's: those with a printk time, or a message that nothing else writes.
+    """
+
+    def __init__(self) -> None:
+        self.host: str | None = None
+        self.messages = 0
+        self._time: float | None = None
+        self._clock: float | None = None
+
+    def read(self, lines: Iterable[str]) -> Iterator[LogRecord]:
+        """The records of the log, one message each."""
+        held: _Line | None = None
+        for raw in lines:
+            raw = raw.rstrip("\r\n")
+            if not raw:
+                continue
+            line = self._line(raw)
+            if line is None:
+                continue
+            if held is not None:
+                if line.prefixed or held.pieces >= _MAX_WRAPS or not _goes_on(held, line):
+                    yield from self._records(held)
+                else:
+                    held = _joined(held, line)
+                    continue
+            if line.prefixed and _may_matter(line.text):
+                held = line
+            else:
+                held = None
+                yield from self._records(line)
+        if held is not None:
+            yield from self._records(held)
+
+    def _records(self, line: _Line) -> Iterator[LogRecord]:
+        if not _may_matter(line.text):
+            yield LogRecord(line.time, line.level, clean(line.text, _MAX_LINE), line.clock)
+            return
+        text = line.text[: 4 * _MAX_LINE]
+        if not text.isascii():
+            text = text.translate(_PRETTY)
+        for time, piece in _unglued(text):
+            if time is not None:
+                self._time = time
+            if _starts().match(piece):
+                self.messages += not line.prefixed
+            yield LogRecord(
+                line.time if time is None else time,
+                line.level,
+                clean(piece, _MAX_LINE),
+                line.clock,
+            )
+
+    def _line(self, raw: str) -> _Line | None:
+        match = _PREFIX.match(raw)
+        if match is None:
+            return self._strange(raw)
+        self.messages += 1
+        time = self._time = float(match["time"])
+        level = match["level"]
+        text = match["text"]
+        if " kernel: " in text[:80]:  # journalctl -o short-monotonic
+            host, _, rest = text.partition(" kernel: ")
+            if " " not in host:
+                self.host = self.host or host
+                text = rest
+        return _Line(raw, time, int(level) & 7 if level else None, None, text, True)
+
+    def _strange(self, raw: str) -> _Line | None:
+        """A line with another prefix than the console's, or none; ``None`` for another program's."""
+        text, level, clock, prefixed = raw, None, None, False
+        for _ in range(4):  # layers
+            if match := _PREFIX.match(text):
+                self.messages += 1
+                self._time = float(match["time"])
+                level = int(match["level"]) & 7 if match["level"] else level
+                return _Line(raw, self._time, level, clock, match["text"], True)
+            layer = _outer().match(text)
+            if layer is None:
+                break
+            kind = layer.lastgroup
+            rest = text[layer.end() :]
+            if kind == "quote" or kind == "grep":
+                pass
+            elif kind == "level":
+                level = int(text[1 : text.index(">")]) & 7
+                prefixed = True
+            elif kind == "kmsg":
+                priority, _, micros, *_ = text.split(",")
+                level = int(priority) & 7
+                self.messages += 1
+                self._time = int(micros[:16]) / 1e6
+                return _Line(raw, self._time, level, None, rest.removeprefix(";"), True)
+            elif kind == "ctime":
+                clock = _clock(layer[0])
+                self.messages += 1
+                prefixed = True
+            elif kind == "delta":
+                step = re.search(r"\+([0-9.]+)", layer[0])
+                if step is not None and self._clock is not None:
+                    clock = self._clock + float(step[1])
+                elif step is None:
+                    clock = _clock(layer[0])
+                self.messages += 1
+                prefixed = True
+            elif kind == "both":
+                self.messages += 1
+                self._time = float(layer[0].strip("[ ").split()[0].rstrip("<"))
+                return _Line(raw, self._time, level, clock, rest, True)
+            elif kind == "kernel":
+                self.messages += 1
+                prefixed = True
+                rest = _no_brackets(rest)
+            elif kind == "date":
+                clock = _clock(layer[0])
+                found = self._after_date(rest)
+                if found is None:
+                    return None
+                rest = found
+                prefixed = True
+            text = rest
+        if not prefixed and _PART.match(text):
+            return None
+        if clock is not None:
+            self._clock = clock
+        time = self._time if clock is None else None
+        return _Line(raw, time, level, clock, text, prefixed)
+
+    def _after_date(self, rest: str) -> str | None:
+        """What follows a syslog date: the kernel's message, or ``None`` for another program's."""
+        if rest.startswith("[") or _starts().match(rest):
+            return rest
+        if match := _HOST_KERNEL.match(rest):
+            self.messages += 1
+            if match["host"]:
+                self.host = self.host or clean(match["host"], 255)
+            return _no_brackets(rest[match.end() :])
+        if match := _HOST_TIME.match(rest):
+            self.host = self.host or clean(match["host"], 255)
+            return rest[match.end() :]
+        return None if _OTHER_PROGRAM.match(rest) else rest
+
+
+class _Line(NamedTuple):
+    """A line with its prefix taken off; ``prefixed`` is false where it had none."""
+
+    raw: str
+    time: float | None
+    level: int | None
+    clock: float | None
+    text: str
+    prefixed: bool
+    pieces: int = 1
+
+
+_HOST_KERNEL = re.compile(
+    r"(?:(?P<host>\S{1,255})\s+)?(?:[a-z]+\.[a-z]+ )?kernel(?:\[\d+\])?(?::| \S+ \S+ \S+)\s?"
+)
+_HOST_TIME = re.compile(r"(?P<host>\S{1,255})\s+(?=\[\s*[0-9]+\.[0-9]+\])")
+_OTHER_PROGRAM = re.compile(r"\S{1,255}\s+[\w./@()-]{1,64}(?:\[\d+\])?:")
+_PART = re.compile(r"(?:Panic|Oops|Emergency|Shutdown)#\d+ Part\d+$")  # pstore
+_PRETTY = {0x2010: "-", 0x2011: "-", 0x2012: "-", 0x2013: "-", 0x2014: "-", 0x2212: "-"} | {
+    0xA0: " ",
+    0x2007: " ",
+    0x202F: " ",
+    0x2026: "...",
+}
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_compiled: dict[str, re.Pattern[str]] = {}
+
+
+def _late(source: str) -> re.Pattern[str]:
+    """An expression that only strange logs need."""
+    if source not in _compiled:
+        _compiled[source] = re.compile(source)
+    return _compiled[source]
+
+
+def _outer() -> re.Pattern[str]:
+    """One layer in front of a message, by the name of its kind."""
+    date = r"(?:[A-Z][a-z]{2}\s+)?(?:[A-Z][a-z]{2}\s{1,2}\d{1,2}(?: \d{4})? \d\d:\d\d:\d\d(?: \d{4})?(?:[.,]\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?)"
+    return _late(
+        r"(?P<quote>(?:> ?){1,9}|[\t ]+(?=[\[<]|kernel:))"
+        r"|(?P<grep>(?:[\w./-]{1,100}[:-]){1,2}(?=\[\s*[A-Z0-9]|<\d|[A-Z][a-z]{2} +\d|\d{4}-\d\d-|kernel: ))"
+        r"|(?P<kmsg>\d{1,4},\d{1,20},\d{1,16},[-+c](?:,[^;]{0,99})?(?=;))"
+        r"|(?P<ctime>\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \d{4}(?: <\s*[\d.]+>)?\] ?)"
+        r"|(?P<delta>\[\s*(?:\+\s*[0-9]{1,9}\.[0-9]{1,9}|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d(?::\d\d)?)\s*\] ?)"
+        r"|(?P<both>\[\s*[0-9]{1,12}\.[0-9]{1,9}\s+<\s*[0-9.]{1,20}>\] ?)"
+        r"|(?P<date>(?:<\d{1,3}>(?:1 )?)?(?:\[" + date + r"\]|" + date + r"|\d{9,11}\.\d{6}) +)"
+        r"|(?P<kernel>kernel: ?|(?:kern|user|daemon|syslog)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: )"
+        r"|(?P<level><[0-9]{1,4}>)"
+    )
+
+
+def _no_brackets(text: str) -> str:
+    """Drop the colon that some daemons leave in front of the time ("kernel: :[ 12.3]")."""
+    return text[1:] if text.startswith((":[", " [")) else text
+
+
+def _starts() -> re.Pattern[str]:
+    """The beginnings of messages that records are made of; nothing but a kernel writes these."""
+    return _late(
+        r"(?:mce: (?=\[Hardware Error\]|Uncorrected |Memory error not|Kernel accessed|CPU)|(?:\{\d{1,10}\})?\[Hardware Error\]:?\s"
+        r"|\{\d{1,10}\}Hardware error detected on|Memory [Ff]ailure: 0x|MCE 0x[0-9a-f]+: |EDAC (?:\w{1,16} )?MC\d+: |RAS: Soft-offlining|CMCI storm |"
+        r"[Ss]oft[ _][Oo]ffline: |Soft offlining pfn |Injecting memory failure |Kernel panic - not syncing: |Internal error: [a-zA-Z ]+: [0-9a-f]|BERT: |"
+        r"BUG: unable to handle |Unable to handle kernel |Linux version \d|GHES: )"
+    )
+
+
+# A glued message starts behind another one: at its own time, or where a known beginning stands.
+_GLUE = r"(?<=[^ \[])\s*(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
+
+
+def _unglued(text: str) -> Iterator[tuple[float | None, str]]:
+    """Each message of a line, with its own time if it has one."""
+    at, time = 0, None
+    for match in _late(_GLUE).finditer(text):
+        if match.start() == 0 or "not syncing:" in text[match.start() - 13 : match.start()]:
+            continue
+        # a message that a record of its own follows; times in the middle of other text stay
+        if match[1] is not None and not text[match.end() :].strip():
+            continue
+        yield time, text[at : match.start()]
+        time = float(match[1]) if match[1] else None
+        at = match.end()
+    yield time, text[at:]
+
+
+def _may_matter(text: str) -> bool:
+    """A quick look at whether a message may be part of a record."""
+    return "rror" in text or "ailure" in text or "EDAC" in text or "MCE" in text or "panic" in text
+
+
+# What a wrapped message never goes on with: a trace, registers, a comment of whoever pasted it.
+_NO_MORE = r"\s*(?:[\w.$]+\+0x[0-9a-f]|\[<|(?:[Rr][A-Za-z0-9]{1,2}|x\d+|pc|lr|sp|pstate)\s*: |Call [Tt]race|</?[A-Z]|\.\.|--|[#*=|~]|Code: |Modules linked)"
+
+
+def _goes_on(held: _Line, line: _Line) -> bool:
+    """Whether a line without a prefix is the rest of the wrapped message before it."""
+    if not (line.text[:1].isspace() or len(_last(held)) >= 60):
+        return False
+    return not (_starts().match(line.text.strip()) or _late(_NO_MORE).match(line.text))
+
+
+def _joined(held: _Line, line: _Line) -> _Line:
+    # A terminal cuts at its last column, wherever in a word that is; mail cuts at blanks.
+    cut = len(_last(held)) in (80, 100, 114, 120, 132) and not line.text[:1].isspace()
+    text = held.text + ("" if cut else " ") + line.text.strip()
+    return held._replace(raw=held.raw + "\n" + line.raw, text=text, pieces=held.pieces + 1)
+
+
+def _last(line: _Line) -> str:
+    return line.raw.rpartition("\n")[2]
+
+
+def _clock(text: str) -> float | None:
+    """Seconds on the wall out of a date in any of the forms of syslog and dmesg."""
+    if match := _late(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d+)?").search(text):
+        year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+        part = float(match[7].replace(",", ".")) if match[7] else 0.0
+    elif match := _late(
+        r"([A-Z][a-z]{2})\s+(\d{1,2}) (?:(\d{4}) )?(\d\d):(\d\d)(?::(\d\d))?(?: (\d{4}))?"
+    ).search(text):
+        if match[1] not in _MONTHS:
+            return None
+        month, day = _MONTHS.index(match[1]) + 1, int(match[2])
+        year = int(match[3] or match[7] or 2000)
+        hour, minute, second = int(match[4]), int(match[5]), int(match[6] or 0)
+        part = 0.0
+    elif match := _late(r"(\d{9,11}\.\d{6})").search(text):
+        return float(match[1])
+    else:
+        return None
+    # days from the civil calendar; a date that does not exist is as good as the one after it
+    year -= month <= 2
+    days = 365 * year + year // 4 - year // 100 + year // 400
+    days += (153 * ((month + 9) % 12) + 2) // 5 + day - 719469
+    return days * 86400.0 + hour * 3600 + minute * 60 + second + part
+
+
+_NEW_BOOT = ("Linux version ", "Booting Linux on physical CPU ")
+_SHORT = 20  # records at the start of a boot that may hold both of the above
+
+
+def split_boots_lazily(log: Iterable[LogRecord]) -> Iterator[Iterator[LogRecord]]:
+    """The boots of a log, oldest first, one after the other: each has to be read to its end.
+
+    A boot begins with the kernel's version, or where time goes back: to the first minute, or
+    behind a panic.
+    """
+    source = iter(log)
+    ahead = next(source, None)
+    if ahead is None:
+        yield iter(())
+    while ahead is not None:
+        first, ahead = ahead, None
+
+        def boot(first: LogRecord = first) -> Iterator[LogRecord]:
+            nonlocal ahead
+            latest, seen = first.time or 0.0, 0
+            panicked = "Kernel panic - not syncing" in first.text
+            yield first
+            for record in source:
+                if _boots(record, latest, panicked, seen):
+                    ahead = record
+                    return
+                if record.time is not None and record.time > latest:
+                    latest = record.time
+                panicked = panicked or "Kernel panic - not syncing" in record.text
+                seen += 1  # noqa: SIM113 -- of this boot, not of the source
+                yield record
+
+        yield boot()
+
+
+def _boots(record: LogRecord, latest: float, panicked: bool, seen: int) -> bool:
+    """Whether a record is the first of another boot than that of the ``seen`` ones before it."""
+    if record.text.startswith(_NEW_BOOT):
+        return panicked or seen > _SHORT or (record.time or 0.0) < latest - 1.0
+    if record.time is None or record.time >= latest - 1.0:
+        return False
+    return panicked or (record.time < 60.0 and record.time < latest - 30.0)
+
+
+def split_boots(log: Iterable[LogRecord]) -> list[list[LogRecord]]:
+    """The boots of a log, oldest first."""
+    return [list(boot) for boot in split_boots_lazily(log)]

@@ -53,6 +53,10 @@ OwnerKind = Literal[
 Action = Literal["ignored", "failed", "delayed", "recovered"]
 Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
+ErrorClass = Literal["CE", "deferred", "UCNA", "SRAO", "SRAR", "UC", "fatal"]
+DimmSource = Literal[
+    "firmware-location", "firmware-handle", "fru-text", "edac-label", "driver-decode"
+]
 
 
 def hexed(value: int | None) -> str | None:
@@ -130,19 +134,31 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class Panic:
-    """How the machine died; null in a triage of a machine that did not."""
+    """How the machine died; null in a triage of a machine that did not.
+
+    ``syndrome`` is arm64's ESR where the log has it; ``fault_address_valid`` is false where it
+    says that the CPU did not set the fault address (ESR_ELx.FnV).
+    """
 
     message: str | None = None
     time: float | None = None
     task: Task | None = None
     cpu: int | None = None
     fault_address: str | None = None
+    fault_address_valid: bool | None = None
+    syndrome: str | None = None
     trace: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFailure:
-    """One "Memory failure: 0xPFN" event, in the kernel's own words (mm/memory-failure.c, action_result)."""
+    """One "Memory failure: 0xPFN" event, in the kernel's own words (mm/memory-failure.c, action_result).
+
+    ``unhandlable`` says that the kernel could not take hold of the page (get_any_page), ``references``
+    how many users it still had after the action; ``notes`` are its other words on the page.
+    ``previous_boot`` marks one of an earlier boot in the same log: that page is bad no longer
+    by this kernel's reckoning.
+    """
 
     time: float | None
     pfn: str
@@ -151,6 +167,25 @@ class MemoryFailure:
     action: Action | None = None
     panicked: bool = False
     killed: tuple[Task, ...] = ()
+    unhandlable: bool = False
+    references: int | None = None
+    notes: tuple[str, ...] = ()
+    previous_boot: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageRequest:
+    """Something that was asked of a page, or said of it, which is no memory failure.
+
+    ``kind``: ``injection`` is a test (mm/madvise.c, mm/hwpoison-inject.c); ``soft-offline`` moves the
+    content of a page that has corrected errors to another one, and corrupts nothing.
+    """
+
+    time: float | None
+    kind: Literal["injection", "soft-offline", "soft-offline-request", "unpoison"]
+    pfn: str
+    virtual_address: str | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +228,9 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class PageInfo:
-    """A struct page, read from the dump.
+    """A struct page, read from the dump; of a log alone, no more than its place.
+
+    ``physical_address`` is null only where a log does not give the size of a page.
 
     ``flags`` are the names of ``enum pageflags`` without ``PG_``; ``page_type`` is the name of
     the type that shares its word with the mapcount ("slab", "table", ...), null for an untyped page.
@@ -201,7 +238,7 @@ class PageInfo:
     """
 
     pfn: str
-    physical_address: str
+    physical_address: str | None
     flags: tuple[str, ...] | None = None
     page_type: str | None = None
     hwpoison: bool | None = None
@@ -226,7 +263,11 @@ class PoisonedPage:
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where in the memory the error lies, as the record has it (UEFI 2.10, table N.31)."""
+    """Where in the memory the error lies, as the record has it.
+
+    Firmware's fields are those of UEFI 2.10, table N.31; those of the kernel's drivers (socket,
+    memory controller, channel, slot, csrow) count as the driver does.
+    """
 
     node: int | None = None
     card: int | None = None
@@ -240,20 +281,43 @@ class Location:
     column: int | None = None
     bit_position: int | None = None
     chip_id: int | None = None
+    requestor_id: str | None = None
+    responder_id: str | None = None
+    target_id: str | None = None
+    socket: int | None = None
+    memory_controller: int | None = None
+    channel: int | None = None
+    sub_channel: int | None = None
+    slot: int | None = None
+    csrow: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordDimm:
-    """What a record itself says of the DIMM."""
+    """What a record itself says of the DIMM.
+
+    ``label`` is fru_text or EDAC's label, ``locator`` the firmware's "DIMM location", ``handle``
+    that of its SMBIOS type 17 structure; ``how`` names the best of them.  ``candidates`` has the
+    modules of an error that may lie in any of several (lockstep, mirroring).
+    """
 
     label: str | None = None
     locator: str | None = None
     handle: str | None = None
+    how: DimmSource | None = None
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MceRegisters:
-    """The machine-check bank's registers (struct mce; SDM vol. 3B, 17.3.2)."""
+    """The machine-check bank's registers (struct mce; SDM vol. 3B, 17.3.2).
+
+    ``flags`` are the bits of STATUS that are set, by their names in asm/mce.h, and those of
+    MCG_STATUS; ``error_class`` is what SDM vol. 3B, 17.6.3 makes of them.  ``unit`` is AMD's name
+    of the bank.  ``address_kind`` is "normalized" for an AMD memory controller's ADDR, which
+    is no system address.  ``synthetic`` marks a record that the kernel made of firmware's data
+    (arch/x86/kernel/cpu/mce/apei.c).  ``reason`` is the kernel's own (severity.c).
+    """
 
     cpu: int | None = None
     bank: int | None = None
@@ -268,6 +332,82 @@ class MceRegisters:
     microcode: str | None = None
     cpuid: str | None = None
     socket: int | None = None
+    vendor: str | None = None
+    apic: str | None = None
+    tsc: str | None = None
+    synd1: str | None = None
+    synd2: str | None = None
+    mcacod: str | None = None
+    mscod: str | None = None
+    flags: tuple[str, ...] = ()
+    error_class: ErrorClass | None = None
+    corrected_count: int | None = None
+    ip_symbol: str | None = None
+    ip_exact: bool | None = None
+    code_segment: str | None = None
+    reason: str | None = None
+    synthetic: bool = False
+    family: str | None = None
+    model: str | None = None
+    stepping: str | None = None
+    unit: str | None = None
+    extended_code: int | None = None
+    description: str | None = None
+    address_kind: Literal["physical", "normalized"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirmwareRecord:
+    """What a firmware record (CPER) says besides the error itself (UEFI 2.10, appendix N.2).
+
+    ``number`` is the kernel's running number of the event, ``source_id`` that of the error source
+    (ACPI HEST).  The event's severity is the worst of its sections', whose own is the record's.
+    """
+
+    number: int | None = None
+    source_id: int | None = None
+    event_severity: str | None = None
+    section_severity: str | None = None
+    section: str | None = None
+    timestamp: str | None = None
+    fru_id: str | None = None
+    fru_text: str | None = None
+    error_status: str | None = None
+    error_type: int | None = None
+    dimm_location: str | None = None
+    dmi_handle: str | None = None
+    device: str | None = None
+    vendor_id: str | None = None
+    device_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdacReport:
+    """A line of the EDAC core (drivers/edac/edac_mc.c, edac_ce_error and edac_ue_error).
+
+    ``page`` and ``offset`` are null where the driver knew no address (it then prints page 0);
+    ``detail`` is the text behind them.
+    """
+
+    controller: int | None = None
+    kind: Literal["CE", "UE"] | None = None
+    count: int | None = None
+    message: str | None = None
+    label: str | None = None
+    page: str | None = None
+    offset: str | None = None
+    grain: int | None = None
+    syndrome: str | None = None
+    overflow: bool = False
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """A field of a record that has no place of its own, in the record's words."""
+
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +417,9 @@ class HardwareError:
     ``medium`` says where it was read first: the kernel log, or the kernel's memory; ``media``
     names both where both tell of the same event.  ``injected`` is null when nothing tells.
     ``physical_address_mask`` covers the valid bits of the address.  ``count`` is how many errors
-    the record stands for, where it is a counter or was repeated.
+    the record stands for, where it is a counter or was repeated.  ``previous_boot`` is true of
+    a record of the boot before (BERT, or an earlier boot in the same log): it never is evidence
+    for this crash.
     """
 
     source: str
@@ -296,6 +438,10 @@ class HardwareError:
     raw: tuple[str, ...] = ()
     media: tuple[Medium, ...] = ()
     count: int | None = None
+    previous_boot: bool = False
+    firmware: FirmwareRecord | None = None
+    edac: EdacReport | None = None
+    details: tuple[Detail, ...] = ()
 
     def __post_init__(self) -> None:
         """A record of one medium names it in ``media``, too."""
@@ -305,7 +451,10 @@ class HardwareError:
 
 @dataclass(frozen=True, kw_only=True)
 class Dimm:
-    """The DIMM to look at, and ``how`` it was found: a name is worth what its source is worth."""
+    """The DIMM to look at, and ``how`` it was found: a name is worth what its source is worth.
+
+    ``candidates`` has several where the records allow no single one; then there is no ``label``.
+    """
 
     label: str | None = None
     locator: str | None = None
@@ -315,6 +464,27 @@ class Dimm:
     serial_number: str | None = None
     size_bytes: int | None = None
     how: str | None = None
+    handle: str | None = None
+    certainty: Confidence | None = None
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectedErrors:
+    """Corrected errors of one place in memory, counted over the log.
+
+    ``place`` is the DIMM, or as much of the location as the records have.  ``first`` and ``last``
+    are seconds since boot; ``per_hour`` needs more than one event.  ``same`` says what all the
+    located errors share: a repeating row or page speaks for a broken cell, a bank for a broken chip.
+    """
+
+    place: str
+    count: int
+    events: int
+    first: float | None = None
+    last: float | None = None
+    per_hour: float | None = None
+    same: tuple[Literal["page", "row", "bank", "column", "device"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +525,8 @@ class Triage:
     panic_on_unrecoverable_memory_failure: int | None = None
     hw_memory_failure: bool | None = None
     hardware_errors: tuple[HardwareError, ...] = ()
+    corrected_errors: tuple[CorrectedErrors, ...] = ()
+    page_requests: tuple[PageRequest, ...] = ()
     dimm: Dimm | None = None
     signature: str | None = None
     actions: tuple[str, ...] = ()

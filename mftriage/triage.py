@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mftriage import __version__
-from mftriage.dump import Dump, open_dump
-from mftriage.dump.unpack import Progress, no_progress
+from mftriage.dimm import replacement, suspect
+from mftriage.errors import UsageError
 from mftriage.facts import Facts
-from mftriage.kernel.gather import gather
-from mftriage.model import Dimm, NotChecked, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.logfile import located_log, open_log
+from mftriage.model import NotChecked, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.records.history import corrected_history
 from mftriage.stack import crash_site
-from mftriage.symbols import Kernel, open_kernel
 from mftriage.verdict import decide
+
+if TYPE_CHECKING:
+    from mftriage.dump import Dump
+    from mftriage.symbols import Kernel
 
 T = TypeVar("T")
 
@@ -26,11 +30,32 @@ _CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-me
 
 @dataclass
 class Analysis:
-    """A triage with the dump that it came from, which a capsule is cut from."""
+    """A triage with the dump that it came from, which a capsule is cut from; a log has none."""
 
     triage: Triage
-    dump: Dump
-    kernel: Kernel
+    opened: tuple[Dump, Kernel] | None = None
+
+    @property
+    def dump(self) -> Dump:
+        """The dump.  Raises ``UsageError`` where there is none."""
+        return self._opened()[0]
+
+    @property
+    def kernel(self) -> Kernel:
+        """The dump's kernel.  Raises ``UsageError`` where there is none."""
+        return self._opened()[1]
+
+    def close(self) -> None:
+        """Let go of the dump."""
+        if self.opened is not None:
+            self.opened[0].close()
+
+    def _opened(self) -> tuple[Dump, Kernel]:
+        if self.opened is None:
+            raise UsageError(
+                "a log has no memory that a capsule could be cut from", "name the vmcore"
+            )
+        return self.opened
 
 
 def analyze(
@@ -38,14 +63,24 @@ def analyze(
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Progress = no_progress,
+    progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Analysis:
-    """Triage the dump at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    log = open_log(located_log(path))
+    if log is not None:
+        from mftriage.from_log import facts_of_log
+
+        return Analysis(conclude(facts_of_log(log)))
+    # A log needs none of this, nor drgn behind it.
+    from mftriage.dump import open_dump
+    from mftriage.kernel.gather import gather
+    from mftriage.symbols import open_kernel
+
     dump = open_dump(path, progress)
     try:
         kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
-        return Analysis(conclude(facts), dump, kernel)
+        return Analysis(conclude(facts), (dump, kernel))
     except BaseException:
         dump.close()
         raise
@@ -61,14 +96,20 @@ def conclude(facts: Facts) -> Triage:
         dump=facts.dump,
         verdict=verdict,
         panic=facts.panic,
-        memory_failures=_bounded("memory_failures", facts.memory_failures, cut),
+        memory_failures=_bounded(
+            "memory_failures", (*facts.earlier_failures, *facts.memory_failures), cut
+        ),
         page=page,
         poisoned_pages=facts.poisoned_pages,
         num_poisoned_pages=facts.num_poisoned_pages,
         panic_on_unrecoverable_memory_failure=facts.sysctl,
         hw_memory_failure=facts.hw_memory_failure,
-        hardware_errors=_bounded("hardware_errors", facts.hardware_errors, cut),
-        dimm=_dimm(facts, page),
+        hardware_errors=_bounded(
+            "hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut
+        ),
+        corrected_errors=facts.corrected_errors or corrected_history(facts.hardware_errors),
+        page_requests=facts.page_requests,
+        dimm=suspect(facts, page),
         signature=_signature(facts, verdict, page),
         actions=_actions(facts, verdict, page),
         timeline=_timeline(facts),
@@ -97,33 +138,13 @@ def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
     elif verdict.kind == "fatal-hardware-error":
         candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
         for record in reversed(facts.hardware_errors):
-            if record.physical_address and record.severity not in ("corrected", "deferred"):
-                candidates.append(int(record.physical_address, 16) // facts.page_size)
+            pfn = facts.pfn_of(record.physical_address)
+            if pfn is not None and record.severity not in ("corrected", "deferred"):
+                candidates.append(pfn)
     candidates += [int(e.pfn, 16) for e in reversed(facts.unrecovered())]
     candidates += [int(e.pfn, 16) for e in reversed(facts.memory_failures)]
     candidates += [int(p.pfn, 16) for p in facts.poisoned_pages]
     return next((facts.pages[pfn] for pfn in candidates if pfn in facts.pages), None)
-
-
-def _dimm(facts: Facts, page: PageInfo | None) -> Dimm | None:
-    """The DIMM that the record of the page names, in the record's words."""
-    # a counter of EDAC's or CEC's names a DIMM that had errors, not that of this one
-    named = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
-    records = [r for r in named if r.source not in ("edac", "cec") or "log" in r.media]
-    if page is not None:
-        same = [r for r in facts.records_of(int(page.pfn, 16)) if r.dimm is not None]
-        records = same or ([] if facts.memory_failures else records)
-    if not records or records[-1].dimm is None:
-        return None
-    dimm = records[-1].dimm
-    how = "DIMM location" if dimm.locator else "FRU text"
-    how = f"{how} of the firmware's own record (CPER)"
-    if records[-1].source == "edac":
-        how = "label of the kernel's EDAC driver"
-    device = facts.memory_device(dimm)
-    if device is None:
-        return Dimm(label=dimm.label, locator=dimm.locator, how=how)
-    return replace(device, label=dimm.label, how=f"{how}; SMBIOS by its handle or name")
 
 
 def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
@@ -151,9 +172,9 @@ def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str
     if page is not None and facts.is_injected(int(page.pfn, 16)):
         return ("Nothing to replace: the failure was injected by software.",)
     actions = ["Keep the machine out of service until the memory is replaced or repaired."]
-    dimm = _dimm(facts, page)
+    dimm = suspect(facts, page)
     if dimm is not None:
-        actions.append(f"Replace the DIMM that the firmware names: {dimm.locator or dimm.label}.")
+        actions.append(replacement(dimm))
     else:
         actions.append(
             "Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not."

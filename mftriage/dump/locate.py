@@ -49,6 +49,17 @@ def locate(path: Path) -> Located:
     return Located(path, _log_beside(path.parent) if path.name.startswith("vmcore") else None)
 
 
+def log_alone(folder: Path) -> Path | None:
+    """The log in a folder that has no dump, if there is one."""
+    try:
+        _in_folder(folder)
+    except DumpError:
+        return _log_beside(folder)
+    except OSError:
+        return None
+    return None
+
+
 def _in_folder(folder: Path) -> Path:
     for pattern in _NAMES:
         found = sorted(

@@ -37,7 +37,10 @@ from mftriage.model import (
     PoisonedPage,
 )
 from mftriage.records import log_records
-from mftriage.records.memory_failure import injected_pfns, memory_failures
+from mftriage.records.gaps import gaps
+from mftriage.records.injection import mark_injected
+from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
+from mftriage.records.page_size import addressed
 from mftriage.symbols import Kernel
 
 T = TypeVar("T")
@@ -143,11 +146,13 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             f"the decoder failed: {error}",
             "report this as a bug of mftriage",
         )
+    records = [addressed(r, dump.page_size) for r in mark_injected(records, log, failures)]
     ticks = ask.ask("the clocks", lambda: clock(kernel), None)
     in_memory: list[HardwareError] = []
     for what, read in SOURCES.items():
         in_memory += ask.ask(what, partial(read, kernel, ticks), [])
     records = joined(records, in_memory)
+    ask.not_checked += gaps(log, records, failures)
     devices = _devices(ask, records)
     records = [_with_device(record, devices) for record in records]
     crashed, panic = _crash(ask, log)
@@ -178,6 +183,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         oops=panics.oops_message(log, panic.time) if panic else None,
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
+        page_requests=page_requests(log),
         hardware_errors=tuple(records),
         memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),

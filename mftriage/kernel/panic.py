@@ -1,8 +1,7 @@
-"""How the machine died: the panic's message in the log, its task, CPU and stack in memory."""
+"""How the machine died: the CPU that panicked, its task and its stack in memory."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import drgn
@@ -12,140 +11,25 @@ from mftriage.dump.header import Note
 from mftriage.kernel.orc import Step, unwind
 from mftriage.kernel.percpu import current_task as running_on
 from mftriage.kernel.tasks import describe
-from mftriage.log import LogRecord
-from mftriage.model import Frame, Panic, Task
+from mftriage.model import Frame
+from mftriage.records.crash import oops_from_log, oops_message, panic_from_log
 from mftriage.symbols import Kernel
 from mftriage.text import clean
 
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
-# An oops starts a crash kernel before panic() is called (oops_end, die), so the log may end with it.
-_OOPS = re.compile(
-    r"(?:(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel)\b.*)"
-)
-_FAULT = re.compile(
-    r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
-    r"(?:non-canonical |maybe for |for )address )(?:0x)?([0-9a-f]{8,16})\b"
-)
-_WHO = re.compile(
-    r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)"
-)
-_TRACE_LINE = re.compile(
-    r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$"
-)
-_RIP = re.compile(r"RIP: 0010:([\w.$]+)\+(0x[0-9a-f]+)/0x")
+__all__ = [
+    "current_task",
+    "oops_from_log",
+    "oops_message",
+    "panic_cpu",
+    "panic_from_log",
+    "stack",
+]
+
 _NT_PRSTATUS = 1
 _PR_REG = 112  # offset of pr_reg in struct elf_prstatus, 64-bit
 _PANIC_CPU_INVALID = 0xFFFFFFFF
 _MAX_FRAMES = 64
 _MAX_CPUS = 8192
-
-
-def panic_from_log(log: Sequence[LogRecord]) -> Panic | None:
-    """The last panic or fatal oops that the log tells of."""
-    at = next((i for i in reversed(range(len(log))) if _PANIC.search(log[i].text)), None)
-    # "---[ end Kernel panic - not syncing: ... ]---" repeats the message after the stack
-    if at is not None and "---[ end" in log[at].text:
-        at = next(
-            (
-                i
-                for i in reversed(range(at))
-                if _PANIC.search(log[i].text) and "---[" not in log[i].text
-            ),
-            at,
-        )
-    if at is None:
-        return None
-    match = _PANIC.search(log[at].text)
-    assert match is not None
-    message = match[1].removesuffix(" ]---")
-    # The panic that follows an oops says little; what it died of stands above, its stack too.
-    start = at
-    if re.search(r"Fatal exception|Oops|Attempted to kill", message):
-        start = _oops_before(log, at)
-    return Panic(
-        message=message,
-        time=log[at].time,
-        task=_who(log[start:]),
-        cpu=_cpu(log[start:]),
-        fault_address=_fault(log[start : at + 1]),
-        trace=_trace(log[start:]),
-    )
-
-
-def oops_from_log(log: Sequence[LogRecord]) -> Panic | None:
-    """The last oops that the log tells of, for a dump that a crash kernel took before panic() spoke."""
-    at = next((i for i in reversed(range(len(log))) if _OOPS.match(log[i].text)), None)
-    if at is None:
-        return None
-    start = _oops_before(log, at + 1)
-    return Panic(
-        message=log[start].text,
-        time=log[start].time,
-        task=_who(log[start:]),
-        cpu=_cpu(log[start:]),
-        fault_address=_fault(log[start:]),
-        trace=_trace(log[start:]),
-    )
-
-
-def oops_message(log: Sequence[LogRecord], panic_time: float | None) -> str | None:
-    """The first line of the oops that led to a panic, or ``None`` where there was none."""
-    end = next(
-        (
-            i
-            for i in reversed(range(len(log)))
-            if _PANIC.search(log[i].text) and log[i].time == panic_time
-        ),
-        len(log),
-    )
-    start = _oops_before(log, end)
-    return log[start].text if start < end else None
-
-
-def _oops_before(log: Sequence[LogRecord], end: int) -> int:
-    """Where the oops in front of ``end`` begins; ``end`` itself if there is none."""
-    first = end
-    for i in reversed(range(max(0, end - 200), end)):
-        if "---[ end trace" in log[i].text and first != end:
-            break
-        if _OOPS.match(log[i].text):
-            first = i
-    return first
-
-
-def _fault(log: Sequence[LogRecord]) -> str | None:
-    found = next((m for record in log if (m := _FAULT.search(record.text))), None)
-    return f"{int(found[1], 16):#x}" if found else None
-
-
-def _who(log: Sequence[LogRecord]) -> Task | None:
-    found = next((m for record in log if (m := _WHO.search(record.text))), None)
-    return Task(comm=found[3], pid=int(found[2])) if found else None
-
-
-def _cpu(log: Sequence[LogRecord]) -> int | None:
-    found = next((m for record in log if (m := _WHO.search(record.text))), None)
-    return int(found[1]) if found else None
-
-
-def _trace(log: Sequence[LogRecord]) -> tuple[Frame, ...]:
-    """The first call trace in these records, guesses ("? f+0x1/0x2") left out."""
-    frames: list[Frame] = []
-    inside = False
-    for record in log:
-        # show_regs() of x86_64: the frame that faulted stands apart, above the trace
-        if not frames and (match := _RIP.search(record.text)):
-            frames.append(Frame(function=match[1], offset=match[2]))
-        if re.match(r"Call [Tt]race:", record.text.strip()):
-            if inside:
-                break
-            inside = True
-        elif inside:
-            if match := _TRACE_LINE.match(record.text):
-                frames.append(Frame(function=match[1], offset=match[2]))
-            elif record.text.strip() in ("</TASK>", "</IRQ>") and frames and "TASK" in record.text:
-                break
-    return tuple(frames[:_MAX_FRAMES])
 
 
 def panic_cpu(kernel: Kernel) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from drgn import FaultError
@@ -11,11 +10,8 @@ from mftriage.facts import Tie
 from mftriage.kernel.direct_map import to_virtual
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, Panic
+from mftriage.records.crash import crash_addresses
 from mftriage.symbols import Kernel
-
-# "RAX: 0000000000000000 RBX: ...", "R13: ..."; "x29: ffff800080d4bb40 x28: ..."
-_REGISTER = re.compile(r"\b(R[A-Z0-9]{1,2}|x\d{1,2}|CR2)\s?: ([0-9a-f]{16})\b")
-_LOOK_BACK = 200  # lines of log in front of the panic that an oops may take
 
 
 def crash_ties(
@@ -47,7 +43,7 @@ def crash_ties(
         if ties:
             return tuple(ties)
         raise
-    held = _addresses(log, panic)
+    held = crash_addresses(log, panic)
     bits = _significant_bits(kernel)
     for where, address in held:
         for pfn, start in pages.items():
@@ -60,28 +56,6 @@ def crash_ties(
             ):
                 ties.append(Tie(pfn, where, address, bit))
     return tuple(ties)
-
-
-def _addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, int]]:
-    """The fault address and the registers of the oops that the panic followed."""
-    found: list[tuple[str, int]] = []
-    if panic.fault_address:
-        found.append(("the fault address", int(panic.fault_address, 16)))
-    end = next(
-        (
-            i
-            for i in reversed(range(len(log)))
-            if "Kernel panic - not syncing" in log[i].text and "---[" not in log[i].text
-        ),
-        len(log),
-    )
-    for record in log[max(0, end - _LOOK_BACK) : end]:
-        if panic.time is not None and record.time is not None and panic.time - record.time > 5.0:
-            continue
-        for name, value in _REGISTER.findall(record.text):
-            found.append((f"register {name}", int(value, 16)))
-    seen: set[tuple[str, int]] = set()
-    return [entry for entry in found if not (entry in seen or seen.add(entry))]  # type: ignore[func-returns-value]
 
 
 def _significant_bits(kernel: Kernel) -> int:

@@ -1,17 +1,40 @@
-"""Hardware-error records out of the log.  A new record format is one new file, named here."""
+"""Hardware-error records out of the log.
+
+A new record format is one new file in ``formats``, which is found by being there.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import NamedTuple
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
-from mftriage.records.ghes import ghes_records
-from mftriage.records.mce import mce_records
+from mftriage.records import formats
 
 Decoder = Callable[[Iterable[LogRecord]], tuple[HardwareError, ...]]
 
-DECODERS: dict[str, Decoder] = {"ghes": ghes_records, "mce": mce_records}
+
+class Format(NamedTuple):
+    """A record format: what makes its records, of lines that hold one of ``markers``."""
+
+    decode: Decoder
+    markers: tuple[str, ...]
+
+
+def _found() -> dict[str, Format]:
+    found = {}
+    for entry in sorted(pkgutil.iter_modules(formats.__path__), key=lambda entry: entry.name):
+        module = import_module(f"{formats.__name__}.{entry.name}")
+        found[entry.name.replace("_", "-")] = Format(module.decode, module.MARKERS)
+    return found
+
+
+FORMATS: dict[str, Format] = _found()
+DECODERS: dict[str, Decoder] = {name: entry.decode for name, entry in FORMATS.items()}
+MARKERS = tuple(dict.fromkeys(m for entry in FORMATS.values() for m in entry.markers))
 
 
 def log_records(
@@ -23,10 +46,16 @@ def log_records(
     """
     found: list[HardwareError] = []
     failed: list[tuple[str, Exception]] = []
-    for name, decode in DECODERS.items():
+    relevant = [record for record in log if any(mark in record.text for mark in MARKERS)]
+    for name, entry in FORMATS.items() if relevant else ():
+        lines = [record for record in relevant if any(m in record.text for m in entry.markers)]
         try:
-            found += decode(log)
+            found += entry.decode(lines) if lines else ()
         except Exception as error:
             failed.append((name, error))
-    found.sort(key=lambda record: record.time if record.time is not None else -1.0)
+    # in the log's order, which a log without times has no other word for
+    place: dict[tuple[float | None, str], int] = {}
+    for at, record in enumerate(relevant):
+        place.setdefault((record.time, record.text), at)
+    found.sort(key=lambda error: place.get((error.time, error.raw[0]), 0) if error.raw else 0)
     return found, failed

@@ -1,87 +1,159 @@
-"""x86 machine checks: what a bank's registers say, and the records in the kernel log.
+"""What the registers of an x86 machine-check bank say, wherever they were read.
 
-Intel SDM vol. 3B, 17.3.2.2 (IA32_MCi_STATUS) and 17.9 (MCA error codes); AMD APM vol. 2, 9.3.
-Log lines: arch/x86/kernel/cpu/mce/core.c, __print_mce.
+Intel SDM vol. 3B, 17.3.2.2 (IA32_MCi_STATUS) and 17.9 (MCA error codes); AMD APM vol. 2, 9.3;
+bits as in arch/x86/include/asm/mce.h.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Literal
 
-from mftriage.log import LogRecord
-from mftriage.model import HardwareError, MceRegisters, Medium, Severity, hexed
+from mftriage.model import ErrorClass, HardwareError, MceRegisters, Medium, Severity, hexed
 
 VALID, UNCORRECTED, ADDRESS_VALID = 1 << 63, 1 << 61, 1 << 58
 _MISC_VALID, _CORRUPT, _SIGNALED, _ACTION_REQUIRED = 1 << 59, 1 << 57, 1 << 56, 1 << 55
-_DEFERRED = 1 << 44  # AMD
-_VENDOR_INTEL, VENDOR_AMD, VENDOR_HYGON = 0, 2, 9
-_PAGE_MASK = 0xFFF
-
-# __print_mce writes bank and status first, then pr_cont pieces; another CPU's line may come between.
-_FIRST = re.compile(
-    r"\[Hardware Error\]: CPU (\d+): Machine Check(?: Exception)?: ([0-9a-fA-F]+) Bank (\d+): ([0-9a-f]{16})"
-)
-_PAIR = re.compile(r"\b(TSC|ADDR|MISC|PPIN|SYND|IPID) ([0-9a-f]+)")
-_RIP = re.compile(r"RIP(?: !INEXACT!)? [0-9a-f]+:<([0-9a-f]+)>")
-_PROCESSOR = re.compile(
-    r"PROCESSOR (\d+):([0-9a-f]+) TIME (\d+) SOCKET (\d+) APIC ([0-9a-f]+) microcode ([0-9a-f]+)"
+_SYNDROME_VALID, _DEFERRED, _POISON = 1 << 53, 1 << 44, 1 << 43  # AMD
+VENDOR_INTEL, VENDOR_AMD, VENDOR_HYGON = 0, 2, 9  # asm/processor.h
+VENDORS = {VENDOR_INTEL: "Intel", VENDOR_AMD: "AMD", VENDOR_HYGON: "Hygon", 10: "Zhaoxin"}
+_AMD = (VENDOR_AMD, VENDOR_HYGON)
+SYNTHETIC_BANK = 255  # -1 in a byte: arch/x86/kernel/cpu/mce/apei.c, apei_mce_report_mem_error
+_UMC_HWID = (
+    0x96  # the memory controller's hardware id (arch/x86/kernel/cpu/mce/amd.c, smca_hwid_mcatypes)
 )
 
+_FLAGS = {63: "VAL", 62: "OVER", 61: "UC", 60: "EN", 59: "MISCV", 58: "ADDRV", 57: "PCC"}
+_INTEL_FLAGS = _FLAGS | {56: "S", 55: "AR"}
+_AMD_FLAGS = _FLAGS | {55: "TCC", 53: "SYNDV", 46: "CECC", 45: "UECC", 44: "Deferred"}
+_AMD_FLAGS |= {43: "Poison", 40: "Scrub"}
+_MCG_FLAGS = {0: "RIPV", 1: "EIPV", 2: "MCIP", 3: "LMCES"}
 
-def is_memory_error(status: int, vendor: int | None) -> bool | None:
+
+def is_memory_error(status: int, vendor: int | None, ipid: int | None = None) -> bool | None:
     """Whether the error code names memory, as in memory cells read by the CPU or the scrubber.
 
-    Memory controller errors (000F 0000 1MMM CCCC) and the recoverable data load, instruction
-    fetch and L3 write-back errors are; AMD's codes are told by bank type, which this can't see:
-    ``None``.
+    Memory controller errors (000F 0000 1MMM CCCC), those of memory used as a cache, and the
+    recoverable data load, instruction fetch and L3 write-back errors are.  AMD tells by the bank's
+    hardware id; without it, ``None``.
     """
     code = status & 0xEFFF
-    if code & 0xEF80 == 0x0080:
+    if vendor in _AMD:
+        if is_umc(ipid):
+            return True
+        if status & _POISON:
+            return True
+        return False if ipid else None
+    if code & 0xEF80 == 0x0080 or code & 0xEF80 == 0x0280:
         return True
-    if vendor in (VENDOR_AMD, VENDOR_HYGON):
-        return None
     return code in (0x0134, 0x0150, 0x017A)
+
+
+def is_umc(ipid: int | None) -> bool:
+    """Whether MCA_IPID is that of a memory controller (UMC), whose address is normalized."""
+    return ipid is not None and ipid >> 32 & 0xFFF == _UMC_HWID
 
 
 def severity(status: int, vendor: int | None, mcgstatus: int | None = None) -> Severity:
     """The class of the error by its status bits (severity.c; SDM vol. 3B, 17.6)."""
     if not status & UNCORRECTED:
-        return (
-            "deferred"
-            if vendor in (VENDOR_AMD, VENDOR_HYGON) and status & _DEFERRED
-            else "corrected"
-        )
+        return "deferred" if vendor in _AMD and status & _DEFERRED else "corrected"
     if status & _CORRUPT:
         return "fatal"
-    if vendor in (VENDOR_AMD, VENDOR_HYGON) and mcgstatus is not None and mcgstatus & 4:
+    if vendor in _AMD and mcgstatus is not None and mcgstatus & 4:
         return "fatal" if not status & 1 << 55 else "recoverable"
     return "recoverable"
+
+
+def error_class(status: int, vendor: int | None) -> ErrorClass:
+    """The name that SDM vol. 3B, 17.6.3 (table 17-9) has for the error; AMD's in the same words."""
+    if not status & UNCORRECTED:
+        return "deferred" if vendor in _AMD and status & _DEFERRED else "CE"
+    if status & _CORRUPT:
+        return "fatal"
+    if vendor in _AMD:
+        return "UC"
+    if not status & _SIGNALED:
+        return "UC" if status & _ACTION_REQUIRED else "UCNA"
+    return "SRAR" if status & _ACTION_REQUIRED else "SRAO"
+
+
+def flags(status: int, vendor: int | None, mcgstatus: int | None = None) -> tuple[str, ...]:
+    """The names of the bits that are set, MCG_STATUS's behind."""
+    names = _AMD_FLAGS if vendor in _AMD else _INTEL_FLAGS
+    found = [name for bit, name in names.items() if status >> bit & 1]
+    found += [name for bit, name in _MCG_FLAGS.items() if mcgstatus and mcgstatus >> bit & 1]
+    return tuple(found)
+
+
+_REQUESTS = ("generic", "read", "write", "address/command", "scrub")
+_CACHE = ("", "read", "write", "data read", "data write", "instruction fetch", "prefetch", "evict")
+_NAMED = {
+    0x0001: "unclassified error",
+    0x0002: "microcode ROM parity error",
+    0x0003: "external error",
+    0x0004: "functional redundancy check error",
+    0x0005: "internal parity error",
+    0x0006: "SMM handler code access violation",
+    0x0400: "internal timer error",
+    0x0E0B: "generic I/O error",
+    0x0134: "data load (L0 cache read of poisoned data)",
+    0x0150: "instruction fetch (poisoned)",
+    0x017A: "L3 write-back",
+}
 
 
 def error_words(status: int) -> str:
     """The error in words, by MCACOD."""
     code = status & 0xEFFF
-    if code & 0xEF80 == 0x0080:
-        what = ("generic", "read", "write", "address/command", "scrub")
-        request = code >> 4 & 7
-        words = what[request] if request < len(what) else "reserved"
-        return f"memory controller {words} error, channel {'unknown' if code & 15 == 15 else code & 15}"
-    named = {
-        0x0134: "data load (L0 cache read of poisoned data)",
-        0x0150: "instruction fetch (poisoned)",
-        0x017A: "L3 write-back",
-    }
-    if code in named:
-        return named[code]
+    for base, what in ((0x0080, "memory controller"), (0x0280, "memory-as-cache")):
+        if code & 0xEF80 == base:
+            request = code >> 4 & 7
+            words = _REQUESTS[request] if request < len(_REQUESTS) else "reserved"
+            channel = "unknown" if code & 15 == 15 else code & 15
+            return f"{what} {words} error, channel {channel}"
+    if code in _NAMED:
+        return _NAMED[code]
     if code & 0xEF00 == 0x0100:
-        return f"cache hierarchy error (MCACOD {code:#06x})"
+        request, level = code >> 4 & 15, code & 3
+        what = _CACHE[request] if request < len(_CACHE) else "snoop" if request == 8 else ""
+        kind = ("instruction", "data", "generic", "")[code >> 2 & 3]
+        words = what if what.startswith(("data", "instruction")) else f"{kind} {what}".strip()
+        return f"cache hierarchy error: {words}, {'level ' + str(level) if level < 3 else 'any level'} (MCACOD {code:#06x})"
     if code & 0xE800 == 0x0800:
         return f"bus or interconnect error (MCACOD {code:#06x})"
     if code & 0xEFF0 == 0x0010:
         return f"TLB error (MCACOD {code:#06x})"
+    if code & 0xEFFC == 0x000C:
+        return f"generic cache hierarchy error (MCACOD {code:#06x})"
+    if code & 0xEC00 == 0x0400:
+        return f"internal unclassified error (MCACOD {code:#06x})"
     return f"MCACOD {code:#06x}"
+
+
+def family(cpuid: int | None) -> int | None:
+    """The CPU's family out of CPUID 1 EAX (arch/x86/lib/cpu.c, x86_family)."""
+    if cpuid is None:
+        return None
+    base = cpuid >> 8 & 0xF
+    return base + (cpuid >> 20 & 0xFF) if base == 0xF else base
+
+
+def address_kind(
+    status: int, vendor: int | None, ipid: int | None, cpuid: int | None
+) -> Literal["physical", "normalized"] | None:
+    """What ADDR is: an AMD memory controller's is normalized.
+
+    Where a scalable bank's MCA_IPID is lost, its syndrome or a memory code still gives it away: then
+    it is not known what ADDR is.
+    """
+    if vendor not in _AMD:
+        return "physical"
+    if is_umc(ipid):
+        return "normalized"
+    scalable = (family(cpuid) or 0x17) >= 0x17
+    if not ipid and scalable and (status & _SYNDROME_VALID or status & 0xFFFF == 0x011B):
+        return None
+    return "physical"
 
 
 def from_registers(
@@ -89,7 +161,7 @@ def from_registers(
     medium: Medium,
     status: int,
     bank: int,
-    addr: int = 0,
+    addr: int | None = 0,
     misc: int = 0,
     mcgstatus: int | None = None,
     vendor: int | None = None,
@@ -105,26 +177,42 @@ def from_registers(
     time: float | None = None,
     injected: bool | None = None,
     raw: tuple[str, ...] = (),
+    apic: int | None = None,
+    tsc: int | None = None,
+    synd1: int | None = None,
+    synd2: int | None = None,
+    ip_symbol: str | None = None,
+    ip_exact: bool | None = None,
+    code_segment: str | None = None,
+    reason: str | None = None,
 ) -> HardwareError:
     """A record from a bank's registers; ``wall`` in seconds since the epoch.
 
     The address counts only where ADDRV is set; its valid bits are those from MISC's
-    least-significant valid bit up (MISC[5:0], where MISCV is set).
+    least-significant valid bit up (MISC[5:0], where MISCV is set).  Where ADDR is no system
+    address, or ``None`` because its line is lost, there is no ``physical_address``.
     """
-    has_address = bool(status & ADDRESS_VALID)
-    low = misc & 0x3F if status & _MISC_VALID else 0
+    has_address = bool(status & ADDRESS_VALID) and addr is not None
+    addr = addr or 0
+    kind = address_kind(status, vendor, ipid, cpuid) if has_address else None
+    physical = has_address and kind == "physical"
+    low = misc & 0x3F if status & _MISC_VALID and vendor not in _AMD else 0
     mask = (1 << 64) - (1 << low) if low else None
+    found = severity(status, vendor, mcgstatus)
+    intel_count = vendor in (VENDOR_INTEL, None) and found == "corrected"
+    count = status >> 38 & 0x7FFF if intel_count else 0
     return HardwareError(
         source="mce",
         medium=medium,
         injected=injected,
         time=time,
-        severity=severity(status, vendor, mcgstatus),
+        severity=found,
         error_type=error_words(status),
-        is_memory=is_memory_error(status, vendor),
-        physical_address=hexed(addr & mask if mask else addr) if has_address else None,
-        physical_address_mask=hexed(mask) if has_address else None,
-        wall_time=_utc(wall),
+        is_memory=is_memory_error(status, vendor, ipid),
+        physical_address=hexed(addr & mask if mask else addr) if physical else None,
+        physical_address_mask=hexed(mask) if physical else None,
+        wall_time=utc(wall),
+        count=count or None,
         mce=MceRegisters(
             cpu=cpu,
             bank=bank,
@@ -139,58 +227,29 @@ def from_registers(
             microcode=hexed(microcode or None),
             cpuid=hexed(cpuid or None),
             socket=socket,
+            vendor=VENDORS.get(vendor) if vendor is not None else None,
+            apic=hexed(apic),
+            tsc=hexed(tsc or None),
+            synd1=hexed(synd1 or None),
+            synd2=hexed(synd2 or None),
+            mcacod=f"{status & 0xFFFF:#06x}",
+            mscod=f"{status >> 16 & 0xFFFF:#06x}",
+            flags=flags(status, vendor, mcgstatus),
+            error_class=error_class(status, vendor),
+            corrected_count=count or None,
+            ip_symbol=ip_symbol,
+            ip_exact=ip_exact,
+            code_segment=code_segment,
+            reason=reason,
+            synthetic=bank == SYNTHETIC_BANK,
+            address_kind=kind,
         ),
         raw=raw,
     )
 
 
-def _utc(wall: int | None) -> str | None:
-    # a record from before 2000 or beyond 2200 has no usable clock
+def utc(wall: int | None) -> str | None:
+    """A record's TIME as ISO 8601; one from before 2000 or beyond 2200 has no usable clock."""
     if not wall or not 946684800 <= wall <= 7258118400:
         return None
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def mce_records(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
-    """Every machine-check record that the kernel printed, oldest first."""
-    groups: list[list[LogRecord]] = []
-    for record in log:
-        if (
-            "[Hardware Error]:" not in record.text
-            or "{" in record.text.split("[Hardware Error]")[0]
-        ):
-            continue
-        if _FIRST.search(record.text):
-            groups.append([record])
-        elif groups and len(groups[-1]) < 6 and "mce:" in record.text:
-            groups[-1].append(record)
-    return tuple(_from_lines(group) for group in groups)
-
-
-def _from_lines(group: list[LogRecord]) -> HardwareError:
-    text = "\n".join(record.text for record in group)
-    first = _FIRST.search(text)
-    assert first is not None
-    pairs = {name: int(value, 16) for name, value in _PAIR.findall(text)}
-    rip = _RIP.search(text)
-    processor = _PROCESSOR.search(text)
-    return from_registers(
-        medium="log",
-        time=group[0].time,
-        cpu=int(first[1]),
-        mcgstatus=int(first[2], 16),
-        bank=int(first[3]),
-        status=int(first[4], 16),
-        addr=pairs.get("ADDR", 0),
-        misc=pairs.get("MISC", 0),
-        ppin=pairs.get("PPIN"),
-        synd=pairs.get("SYND"),
-        ipid=pairs.get("IPID"),
-        ip=int(rip[1], 16) if rip else None,
-        vendor=int(processor[1]) if processor else None,
-        cpuid=int(processor[2], 16) if processor else None,
-        wall=int(processor[3]) if processor else None,
-        socket=int(processor[4]) if processor else None,
-        microcode=int(processor[6], 16) if processor else None,
-        raw=tuple(record.text for record in group),
-    )

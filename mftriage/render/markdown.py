@@ -95,6 +95,16 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     )
     yield "DIMM", _facts(words.dimm_facts(triage.dimm)) if triage.dimm else ""
     yield (
+        "Corrected errors",
+        _table(
+            ("Place", "Errors", "In an hour", "All in the same"),
+            [
+                (c.place, str(c.count), f"{c.per_hour or ''}", " ".join(c.same))
+                for c in triage.corrected_errors
+            ],
+        ),
+    )
+    yield (
         "Poisoned pages",
         _table(
             ("Page", "Owner"),

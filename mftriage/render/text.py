@@ -74,6 +74,7 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
         _Block("kernel said", [words.kernel_words(triage) or ""], 1, 2),
         _Block("hardware", records, 2, 4),
         _Block("DIMM", [words.dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
+        _Block("corrected", [words.corrected_line(c) for c in triage.corrected_errors], 0, 2),
         _Block("crash", [panic.message or "no message"] if panic else [], 1, 2, _BOLD),
         _Block("", [words.crash_place(panic)] if panic else [], 1, 1),
         _Block("", [words.stack(panic)] if panic else [], 1, 1),

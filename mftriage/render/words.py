@@ -13,8 +13,11 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from mftriage.model import (
+    CorrectedErrors,
     Dimm,
     DumpInfo,
+    EdacReport,
+    FirmwareRecord,
     Frame,
     HardwareError,
     Location,
@@ -101,6 +104,7 @@ _FITTING: dict[OwnerKind, tuple[str, ...]] = {
     "free": ("free", "buddy"),
 }
 
+_DETAILS = 24
 _SEVERITY = ("fatal", "recoverable", "deferred", "corrected")
 
 Facts = list[tuple[str, str]]
@@ -209,7 +213,7 @@ def page_line(page: PageInfo) -> str:
     """Return the page and its state in one phrase."""
     return ", ".join(
         _given(
-            f"{page.pfn} (physical {page.physical_address})",
+            page.pfn + (f" (physical {page.physical_address})" if page.physical_address else ""),
             page.hwpoison is not None and ("poisoned" if page.hwpoison else "not poisoned"),
             page.node is not None and f"node {page.node}",
             page.zone and f"zone {page.zone}",
@@ -292,7 +296,9 @@ def location_line(location: Location) -> str:
 
 def register_facts(mce: MceRegisters) -> Facts:
     """Return the machine-check registers that the record has, label by label."""
-    return _facts(*((field.name, getattr(mce, field.name)) for field in fields(mce)))
+    return _facts(
+        *((_spaced(field.name), _said(getattr(mce, field.name))) for field in fields(mce))
+    )
 
 
 def record_title(record: HardwareError) -> str:
@@ -323,10 +329,11 @@ def record_line(record: HardwareError) -> str:
     )
     details = _given(
         record.physical_address and f"at {record.physical_address}",
-        dimm and (dimm.label or dimm.locator),
+        dimm and (dimm.label or dimm.locator or " or ".join(dimm.candidates)),
         location and location_line(location),
         bank,
         record.injected and "injected",
+        record.previous_boot and "of the boot before",
     )
     medium = ""
     if "memory" in record.media:
@@ -344,26 +351,64 @@ def record_facts(record: HardwareError) -> Facts:
         ("physical address", record.physical_address),
         ("address mask", record.physical_address_mask),
         ("location", record.location and location_line(record.location)),
-        ("DIMM", dimm and ", ".join(_given(dimm.label, dimm.locator, dimm.handle))),
+        (
+            "DIMM",
+            dimm and ", ".join(_given(dimm.label, dimm.locator, dimm.handle, *dimm.candidates)),
+        ),
         ("errors", record.count if record.count and record.count > 1 else None),
+        ("of the boot before", "yes" if record.previous_boot else None),
+        *_nested("firmware", record.firmware),
+        *_nested("EDAC", record.edac),
+        ("other fields", "; ".join(f"{d.name}: {d.value}" for d in record.details[:_DETAILS])),
         ("logged at", None if record.time is None else f"{clock(record.time)} s"),
         ("hardware's clock", record.wall_time and moment(record.wall_time)),
+    )
+
+
+def _nested(prefix: str, part: FirmwareRecord | EdacReport | None) -> Facts:
+    """What a part of a record says, label by label."""
+    if part is None:
+        return []
+    return _facts(
+        *((f"{prefix} {_spaced(f.name)}", _said(getattr(part, f.name))) for f in fields(part))
+    )
+
+
+def corrected_line(entry: CorrectedErrors) -> str:
+    """Return the corrected errors of one place in one line: "DIMM_A1: 262 errors, 12.5 an hour, the same row"."""
+    return ", ".join(
+        _given(
+            f"{entry.place}: {count(entry.count, 'error')}",
+            entry.per_hour is not None and f"{entry.per_hour:g} an hour",
+            entry.same and "the same " + " and ".join(entry.same),
+        )
     )
 
 
 def ranked(records: Iterable[HardwareError]) -> list[HardwareError]:
     """Return the records with the worst first: memory before the rest, then by severity."""
 
-    def rank(record: HardwareError) -> tuple[bool, int]:
+    def rank(record: HardwareError) -> tuple[bool, bool, int]:
         severity = record.severity
-        return record.is_memory is False, _SEVERITY.index(severity) if severity else len(_SEVERITY)
+        return (
+            record.previous_boot,
+            record.is_memory is False,
+            _SEVERITY.index(severity) if severity else len(_SEVERITY),
+        )
 
     return sorted(records, key=rank)
 
 
 def dimm_name(dimm: Dimm) -> str:
     """Return the name to look for on the board; "not known" where nothing names it."""
-    return dimm.label or dimm.locator or dimm.bank_locator or NOT_KNOWN
+    return (
+        dimm.label
+        or dimm.locator
+        or dimm.bank_locator
+        or " or ".join(dimm.candidates)
+        or (dimm.handle and f"SMBIOS handle {dimm.handle}")
+        or NOT_KNOWN
+    )
 
 
 def dimm_line(dimm: Dimm) -> str:
@@ -391,7 +436,10 @@ def dimm_facts(dimm: Dimm) -> Facts:
         ("part number", dimm.part_number),
         ("serial number", dimm.serial_number),
         ("size", None if dimm.size_bytes is None else size(dimm.size_bytes)),
+        ("SMBIOS handle", dimm.handle),
+        ("one of", ", ".join(dimm.candidates)),
         ("found by", dimm.how),
+        ("how sure", dimm.certainty),
     )
 
 
@@ -403,6 +451,7 @@ def failure_line(failure: MemoryFailure) -> str:
             f'"{failure.page_type or "?"}": {failure.action or "?"}',
             failure.panicked and "panicked",
             killed,
+            failure.previous_boot and "in the boot before",
         )
     )
 
@@ -526,6 +575,13 @@ def _facts(*rows: tuple[str, object]) -> Facts:
 
 def _yes_no(value: bool | None) -> str | None:
     return None if value is None else "yes" if value else "no"
+
+
+def _said(value: object) -> object:
+    """A value of a record for people: a list as words, a yes or nothing."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return ("yes" if value else None) if isinstance(value, bool) else value
 
 
 def _spaced(name: str) -> str:

@@ -35,10 +35,13 @@ _EDAC_PANIC = re.compile(r"UE .* on ")
 # panic() messages of arch/x86/kernel/cpu/mce/core.c
 _MCE_PANIC = re.compile(
     r"(?:Fatal (?:local )?[Mm]achine check|Local fatal machine check|Machine check\b|"
-    r"Failed kernel mode recovery|Too many consecutive machine checks|"
+    r"Failed kernel mode recovery|Too many consecutive machine checks|Uncorrected machine check|"
     r"Consecutive machine checks to different user pages|Panicing machine check CPU died|"
-    r"MCA architectural violation|Timeout: Not all CPUs entered broadcast exception handler)"
+    r"MCA architectural violation|Timeout: (?:Not all|Subject|Monarch) CPU|Timeout synchronizing machine check)"
 )
+_CXL_PANIC = re.compile(r"CXL \w+ error")
+_ABORT = re.compile(r"synchronous (?:external abort|parity or ECC error)|SError")
+_ABORT_SECONDS = 60.0  # from a record to the abort that it explains
 _SYSRQ = re.compile(r"sysrq triggered crash", re.IGNORECASE)
 
 
@@ -140,12 +143,23 @@ def fatal_record(facts: Facts) -> Verdict | None:
     rule = "fatal-record"
     message = _message(facts)
     from_mce, from_firmware = _MCE_PANIC.match(message), _GHES_PANIC.match(message)
-    if not (from_mce or from_firmware or _EDAC_PANIC.match(message)):
+    source = (
+        "mce"
+        if from_mce
+        else "ghes"
+        if from_firmware
+        else "edac"
+        if _EDAC_PANIC.search(message)
+        else "cxl"
+        if _CXL_PANIC.match(message)
+        else None
+    )
+    if source is None:
         return None
     if any(e.pfn == f"{tie.pfn:#x}" for tie in facts.ties for e in facts.unrecovered()):
         return None
     evidence = [Fact(rule=rule, fact=f"the panic's words: {message!r}")]
-    records = _final_records(facts, "mce" if from_mce else "ghes")
+    records = _final_records(facts, source)
     for record in records:
         evidence.append(Fact(rule=rule, fact=_record_words(record)))
     memory = [r for r in records if r.is_memory]
@@ -153,7 +167,7 @@ def fatal_record(facts: Facts) -> Verdict | None:
         return Verdict(
             kind="hardware-not-memory",
             confidence="high",
-            summary=f"The machine died of a hardware error that is not memory: {records[-1].error_type or records[-1].source}.",
+            summary=f"The machine died of a hardware error that is not memory: {_what(records[-1])}.",
             evidence=tuple(evidence),
         )
     named = next((r for r in [*memory, *records] if r.physical_address), None)
@@ -173,17 +187,38 @@ def fatal_record(facts: Facts) -> Verdict | None:
         )
     where = "memory"
     if named is not None and named.physical_address is not None:
-        pfn = int(named.physical_address, 16) // facts.page_size
-        where = _page_words(facts.pages.get(pfn), pfn)
-        _page_evidence(rule, facts, pfn, evidence)
+        pfn = facts.pfn_of(named.physical_address)
+        where = f"memory at {named.physical_address}"
+        if pfn is not None:
+            where = _page_words(facts.pages.get(pfn), pfn)
+            _page_evidence(rule, facts, pfn, evidence)
     return Verdict(
         kind="fatal-hardware-error",
         confidence="certain" if memory else "medium",
-        summary=f"The {'CPU' if from_mce else 'firmware'} reported a fatal memory error in {where}, and the kernel panicked on it.",
+        summary=f"The {'CPU' if from_mce else 'firmware' if from_firmware else 'memory controller'} reported a fatal memory error in {where}, and the kernel panicked on it.",
         evidence=tuple(evidence),
         against=()
         if memory
         else (Fact(rule=rule, fact="the error code alone does not name memory; the address does"),),
+    )
+
+
+def capture_kernel_log(facts: Facts) -> Verdict | None:
+    """The log is that of the kernel that saved the dump: what crashed stands in another log.
+
+    Errors in it are those of reading the crashed kernel's memory, bad pages and all.
+    """
+    if not facts.capture_kernel or facts.panic is not None:
+        return None
+    rule = "capture-kernel-log"
+    return Verdict(
+        kind="inconclusive",
+        confidence="low",
+        summary="This is the log of the kernel that saved the dump; the crash stands in the log of the one before.",
+        evidence=(
+            Fact(rule=rule, fact="its messages are those of kdump saving a dump"),
+            *(Fact(rule=rule, fact=_record_words(r)) for r in facts.hardware_errors[:4]),
+        ),
     )
 
 
@@ -231,17 +266,19 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     if event is None and tie.pfn not in facts.untold():
         return None
     confidence: Confidence = "medium"  # a register may point there by chance
-    if _consumed_poison(facts) and tie.flipped_bit is None:
+    if _consumed_poison(facts) and tie.flipped_bit is None and tie.provided is None:
         confidence = "certain"
     elif _consumed_poison(facts) or any(
         other.flipped_bit is not None or other.where == "the fault address"
         for other in facts.ties
-        if other.pfn == tie.pfn
+        if other.pfn == tie.pfn and other.provided is None
     ):
         confidence = "high"
     text = f"{tie.where} holds {tie.address:#x}, which lies in the page"
     if tie.flipped_bit is not None:
         text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
+    if tie.provided is not None:
+        text += f" provided that {tie.provided}, which a log can't show"
     first = _event_words(event) if event else "the log no longer shows the failure of the page"
     evidence = [Fact(rule=rule, fact=first), Fact(rule=rule, fact=text)]
     evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
@@ -262,12 +299,59 @@ def crash_in_page(facts: Facts) -> Verdict | None:
     )
 
 
+def external_abort(facts: Facts) -> Verdict | None:
+    """arm64: the CPU took an external abort, an SError or an ECC error, which memory most often raises.
+
+    arch/arm64/mm/fault.c (do_sea) and kernel/traps.c: in kernel mode it prints no record of its own.
+    After a failure that was not recovered, and with no register to compare, the abort itself
+    speaks for that page; with a memory record shortly before it, for that one.
+    """
+    rule = "external-abort"
+    panic = facts.panic
+    if panic is None or not _ABORT.search(f"{_message(facts)} {facts.oops or ''}"):
+        return None
+    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}")]
+    left = [e for e in facts.unrecovered() if not _after(e.time, panic.time)]
+    if left and facts.registers_known:
+        return None
+    if left:
+        pages = {e.pfn for e in left}
+        return Verdict(
+            kind="delayed-crash",
+            confidence="medium" if len(pages) == 1 else "low",
+            summary=f"The CPU took an external abort, as from bad memory, after a memory failure in page {left[-1].pfn} had been left unrecovered.",
+            evidence=(*evidence, *(Fact(rule=rule, fact=_event_words(e)) for e in left[:8])),
+            against=(Fact(rule=rule, fact="the log has no address or register of the crash"),),
+        )
+    done = {int(e.pfn, 16) for e in facts.memory_failures}
+    records = [
+        r
+        for r in facts.hardware_errors
+        if r.is_memory
+        and r.severity in ("recoverable", "fatal")
+        and not _after(r.time, panic.time)
+        and (r.time is None or panic.time is None or panic.time - r.time <= _ABORT_SECONDS)
+        and facts.pfn_of(r.physical_address) not in done
+    ]
+    if records:
+        where = f" at {records[-1].physical_address}" if records[-1].physical_address else ""
+        return Verdict(
+            kind="fatal-hardware-error",
+            confidence="high",
+            summary=f"The CPU took an external abort right after firmware had reported an uncorrected memory error{where}.",
+            evidence=(*evidence, *(Fact(rule=rule, fact=_record_words(r)) for r in records[-4:])),
+        )
+    return None
+
+
 def unrecovered_before(facts: Facts) -> Verdict | None:
     """An earlier failure was not recovered; nothing ties the crash to it, and nothing rules it out."""
     rule = "unrecovered-before"
     events = facts.unrecovered()
-    if facts.panic is None or not (events or facts.lost_failures or facts.untold()):
+    if facts.panic is None:
         return None
+    if not (events or facts.lost_failures or facts.untold()):
+        return _unhandled(rule, facts)
     if not events:
         return _lost_before(rule, facts)
     against = [Fact(rule=rule, fact="no address of the crash lies in the page")]
@@ -277,6 +361,20 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
         summary=f"A memory failure in {_page_words(facts.pages.get(int(events[-1].pfn, 16)), int(events[-1].pfn, 16))} was left unrecovered before the crash, but nothing ties the crash to it.",
         evidence=tuple(Fact(rule=rule, fact=_event_words(e)) for e in events[:8]),
         against=tuple(against),
+    )
+
+
+def _unhandled(rule: str, facts: Facts) -> Verdict | None:
+    """The same of errors that were reported, and of which the log never says what the kernel did."""
+    records = facts.unhandled_records()
+    if not records:
+        return None
+    return Verdict(
+        kind="possible-delayed-crash",
+        confidence="low",
+        summary="An uncorrected memory error was reported before the crash, and nothing says that its page was isolated; but nothing ties the crash to it.",
+        evidence=tuple(Fact(rule=rule, fact=_record_words(r)) for r in records[:8]),
+        against=(Fact(rule=rule, fact="no address of the crash lies in its page"),),
     )
 
 
@@ -350,11 +448,46 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
     )
 
 
+def fatal_record_at_end(facts: Facts) -> Verdict | None:
+    """A log that ends with a fatal record: the kernel panics on each of them, though its words are missing.
+
+    drivers/acpi/apei/ghes.c, __ghes_panic; a machine check with a corrupt context (PCC) in
+    arch/x86/kernel/cpu/mce/core.c, do_machine_check.
+    """
+    rule = "fatal-record-at-end"
+    if facts.crashed is not False or facts.dump.symbols != "log-only":
+        return None
+    records = [r for r in facts.hardware_errors if _kills(r)]
+    if not records:
+        return None
+    last = [r for r in records if r.raw == records[-1].raw]
+    memory = [r for r in last if r.is_memory]
+    evidence = [Fact(rule=rule, fact=_record_words(r)) for r in last[:4]]
+    against = (Fact(rule=rule, fact="the panic itself is not in the log"),)
+    if not memory:
+        return Verdict(
+            kind="hardware-not-memory",
+            confidence="medium",
+            summary=f"The log ends with a fatal hardware error that is not memory: {_what(last[-1])}.",
+            evidence=tuple(evidence),
+            against=against,
+        )
+    where = f" at {memory[-1].physical_address}" if memory[-1].physical_address else ""
+    return Verdict(
+        kind="fatal-hardware-error",
+        confidence="high",
+        summary=f"The log ends with a fatal memory error{where}, on which the kernel panics.",
+        evidence=tuple(evidence),
+        against=against,
+    )
+
+
 def no_crash(facts: Facts) -> Verdict | None:
     """The machine had not crashed when the dump was taken."""
     rule = "no-crash"
     if facts.crashed is not False:
         return None
+    alone = facts.dump.symbols == "log-only"
     asked = (
         ""
         if facts.dump.symbols in ("vmcoreinfo", "log-only")
@@ -370,8 +503,10 @@ def no_crash(facts: Facts) -> Verdict | None:
         tail = "; every memory failure was recovered"
     return Verdict(
         kind="no-crash",
-        confidence="high" if asked else "medium",
-        summary=f"The machine had not crashed when the dump was taken{tail}.",
+        confidence="high" if asked or alone else "medium",
+        summary=f"The log tells of no crash{tail}."
+        if alone
+        else f"The machine had not crashed when the dump was taken{tail}.",
         evidence=tuple(evidence),
     )
 
@@ -454,8 +589,14 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
     """The records that the panic was about: of the last GHES event, or the last machine check's."""
     records = [r for r in facts.hardware_errors if r.source == source]
     if source == "ghes":
-        fatal = [r for r in records if r.severity == "fatal"]
+        fatal = [r for r in records if r.severity == "fatal"] or [
+            r for r in records if r.firmware and r.firmware.event_severity == "fatal"
+        ]
         return [r for r in fatal if r.raw == fatal[-1].raw] if fatal else []
+    if source == "edac":
+        return [r for r in records if r.severity != "corrected"][-1:]
+    if source == "cxl":
+        return records[-1:]
     died = facts.panic.time if facts.panic else None
     exceptions = [
         r
@@ -465,4 +606,27 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
         and int(r.mce.mcgstatus, 16) & 4
         and (died is None or r.time is None or died - r.time < _FINAL_SECONDS)
     ]
+    if exceptions and not exceptions[-1].is_memory:
+        # the banks of one exception are printed together, the one that decided last
+        last = exceptions[-1]
+        cause = [r for r in exceptions if r.is_memory and not _after(last.time, r.time, 5.0)]
+        return [*cause[-1:], last]
     return exceptions[-1:]
+
+
+def _what(record: HardwareError) -> str:
+    device = record.firmware.device if record.firmware else None
+    return (record.error_type or record.source) + (f" of {device}" if device else "")
+
+
+def _kills(record: HardwareError) -> bool:
+    """Whether the kernel panics on such a record in any case."""
+    if record.firmware is not None:
+        return record.source == "ghes" and record.firmware.event_severity == "fatal"
+    exception = record.mce and int(record.mce.mcgstatus or "0", 16) & 4
+    return bool(exception) and record.severity == "fatal"
+
+
+def _after(time: float | None, other: float | None, seconds: float = 0.0) -> bool:
+    """Whether ``time`` is known to be more than ``seconds`` later than ``other``."""
+    return time is not None and other is not None and time > other + seconds

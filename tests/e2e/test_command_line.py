@@ -139,6 +139,7 @@ def open_folder() -> Iterator[Path]:
 AS_NOBODY = """
 import os, sys
 import mftriage.cli, mftriage.render.text, mftriage.text, mftriage.triage
+import mftriage.dump, mftriage.from_log, mftriage.kernel.gather
 os.chdir("/")
 if os.getuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)

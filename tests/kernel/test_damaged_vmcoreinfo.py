@@ -26,7 +26,7 @@ def analysis(elf: Path, changes: dict[str, object]) -> tuple[Facts, Analysis]:
     dump.vmcoreinfo = VmcoreInfo("".join(f"{k}={v}\n" for k, v in values.items()).encode())
     kernel = open_kernel(dump)
     facts = gather(kernel, 2.0)
-    return facts, Analysis(conclude(facts), dump, kernel)
+    return facts, Analysis(conclude(facts), (dump, kernel))
 
 
 def facts_with(elf: Path, changes: dict[str, object]) -> Facts:

@@ -175,7 +175,7 @@ def test_the_dimm_of_the_result_has_all_that_smbios_knows() -> None:
     )
     dimm = conclude(facts).dimm
     assert dimm is not None and "SMBIOS" in (dimm.how or "")
-    assert dimm == replace(MODULE, label="fru", how=dimm.how)
+    assert dimm == replace(MODULE, label="fru", how=dimm.how, handle="0x1100", certainty="high")
 
 
 def test_a_counter_names_no_dimm_to_replace() -> None:

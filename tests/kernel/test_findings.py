@@ -37,7 +37,7 @@ NONSENSE: list[Any] = [
 
 def analysis(dump: Dump) -> Analysis:
     kernel = open_kernel(dump)
-    return Analysis(conclude(gather(kernel, 2.0)), dump, kernel)
+    return Analysis(conclude(gather(kernel, 2.0)), (dump, kernel))
 
 
 def triage(path: Path, findings: dict[str, Any] | None = None) -> Triage:

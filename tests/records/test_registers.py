@@ -76,7 +76,10 @@ def test_any_registers(
         wall=addr,
     )
     assert record.severity in get_args(Severity) and record.error_type
-    assert (record.physical_address is not None) == bool(status & ADDRV)
+    if vendor in (VENDOR_AMD, 9):  # whose address may be a normalized one
+        assert record.physical_address is None or status & ADDRV
+    else:
+        assert (record.physical_address is not None) == bool(status & ADDRV)
     if record.physical_address is not None:
         assert int(record.physical_address, 16) & ~addr == 0
     if not status & UC:

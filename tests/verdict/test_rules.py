@@ -76,6 +76,8 @@ def told(given_facts: Facts) -> tuple[str, str, str]:
     return verdict.kind, verdict.confidence, rule
 
 
+SEA = "Internal error: synchronous external abort: 0000000096000410 [#1] SMP"
+LOG = DumpInfo(path="dmesg.txt", page_size=4096, symbols="log-only", format="log")
 TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123),)
 POISONED = (PoisonedPage(pfn=f"{PFN:#x}", owner_kind="slab"),)
 CASES: dict[str, tuple[Facts, str, str, str]] = {
@@ -231,6 +233,75 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     "corrected errors": (
         facts(None, hardware_errors=(mce("corrected"),)),
         *("no-crash", "high", "no-crash"),
+    ),
+    "an abort after a failure, of which the log has no register": (
+        facts(SEA, failure(), registers_known=False),
+        *("delayed-crash", "medium", "external-abort"),
+    ),
+    "an abort after a failure in another page": (
+        facts(SEA, failure()),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an abort right after firmware's record": (
+        facts(SEA, hardware_errors=(ghes("recoverable"),)),
+        *("fatal-hardware-error", "high", "external-abort"),
+    ),
+    "an abort and nothing else": (
+        facts(SEA),
+        *("inconclusive", "low", "raised-by-hardware"),
+    ),
+    "an oops after an error of which no more is said": (
+        facts("Fatal exception", hardware_errors=(ghes("recoverable"),), oops=OOPS),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an oops after the boot before had an error": (
+        facts(
+            *("Fatal exception", failure(previous_boot=True)),
+            hardware_errors=(ghes("recoverable", previous_boot=True),),
+            oops=OOPS,
+        ),
+        *("unrelated", "high", "crash-without-failure"),
+    ),
+    "a tie that a log can't prove": (
+        facts(SEA, failure(), ties=(Tie(PFN, "register x8", 1, None, "memory begins at 0x0"),)),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "the capture kernel's log": (
+        facts(None, crashed=None, capture_kernel=True),
+        *("inconclusive", "low", "capture-kernel-log"),
+    ),
+    "a log that ends with a fatal memory record": (
+        facts(None, dump=LOG, hardware_errors=(mce(),)),
+        *("fatal-hardware-error", "high", "fatal-record-at-end"),
+    ),
+    "a log that ends with another fatal record": (
+        facts(None, dump=LOG, hardware_errors=(mce(is_memory=False),)),
+        *("hardware-not-memory", "medium", "fatal-record-at-end"),
+    ),
+    "a second failure of a page that was recovered": (
+        facts(
+            "Fatal exception",
+            failure("recovered"),
+            failure(None, page_type="already hardware poisoned"),
+        ),
+        *("unrelated", "high", "crash-without-failure"),
+    ),
+    "a CXL panic": (
+        facts(
+            "CXL cachemem error: Invoking panic",
+            hardware_errors=(mce(source="cxl", is_memory=False),),
+        ),
+        *("hardware-not-memory", "high", "fatal-record"),
+    ),
+    "a memory controller's panic": (
+        facts(
+            "UE memory read error on DIMM_A1", hardware_errors=(mce("recoverable", source="edac"),)
+        ),
+        *("fatal-hardware-error", "certain", "fatal-record"),
+    ),
+    "a machine check of several banks, the memory's among them": (
+        facts("Fatal machine check", hardware_errors=(mce(), mce(is_memory=False))),
+        *("fatal-hardware-error", "certain", "fatal-record"),
     ),
     "nothing known": (facts(crashed=None, log=()), "inconclusive", "low", "not-enough"),
 }

@@ -1,0 +1,220 @@
+"""EDAC: errors by memory controller, with the DIMM's label.
+
+drivers/edac/edac_mc.c, edac_ce_error and edac_ue_error: "EDAC MC0: 1 CE message on label
+(location page:0x.. offset:0x.. grain:.. syndrome:0x.. - detail)"; before 3.6 "EDAC MC1: CE page
+0x.., offset 0x.., grain 0, syndrome 0x.., row 6, channel 0, label "": amd64_edac".  The detail is
+the driver's: APEI's location (ghes_edac), ADXL's decode (skx_common.c), or sb_edac.c's.
+Page 0 stands for an address that is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mftriage.log import LogRecord
+from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm
+from mftriage.records.pattern import Pattern
+
+MARKERS = ("EDAC MC", "EDAC ")
+
+_LINE = Pattern(r"EDAC MC(\d{1,9}): (?:(\d{1,9}) )?(CE|UE) (.*)")
+_PANIC = Pattern(
+    r"Kernel panic - not syncing: EDAC MC(\d{1,9}): ()(UE) (.*)|not syncing: ()()(UE) (.* on .*page:0x.*)"
+)
+_OLD = Pattern(
+    r"page 0x([0-9a-f]{1,16}), offset 0x([0-9a-f]{1,16}), grain (\d{1,9}),(?: syndrome 0x([0-9a-f]{1,16}),)? "
+    r"(?:row (\d{1,9}), )?(?:channel-?[a-z]* ?(\d{1,9}), )?(?:channel-b \d{1,9}, )?label[s]? \"([^\"]{0,255})\"?:? ?(.*)"
+)
+_PLACE = Pattern(r"\b(page|offset|grain|syndrome):(?:0x)?([0-9a-f]{1,16})\b")
+_PAIR = Pattern(r"\b([A-Za-z_]{1,40}): ?(-?0x[0-9a-f]{1,16}|-?[0-9a-f]{1,16})\b")
+_LABEL = Pattern(
+    r"CPU_SrcID#(\d+)_(?:Ha|MC)#(\d+)(?:_SubMC#(\d+))?_Chan#(\d+)(?:_SubChan#(\d+))?_DIMM#(\d+)"
+)
+_POSITION = Pattern(
+    r"mc#(\d+)(?:csrow#(\d+))?(?:channel#(\d+))?(?:slot#(\d+))?(?:branch#\d+)?(?:memory#\d+)?"
+)
+NO_LABELS = ("", "unknown memory", "any memory", "unknown label", "any label")
+
+# Names in front of the hyphen (edac_layer_name) are decimal; so are those of firmware (APEI location).
+_LAYERS = {"channel": "channel", "slot": "slot", "csrow": "csrow"}
+_CPER = {
+    **{
+        name: name for name in ("node", "card", "module", "rank", "bank", "device", "row", "column")
+    },
+    **{"bank_group": "bank_group", "bank_address": "bank_address", "chip_id": "chip_id"},
+    **{"bit_position": "bit_position", "col": "column", "bit_pos": "bit_position"},
+}
+# sb_edac.c and skx before ADXL print rows and columns as bare hex, the rest as decimal; ADXL's
+# numbers (drivers/acpi/acpi_adxl.c) all have 0x.
+_DRIVER = {
+    **{"socket": "socket", "imc": "memory_controller", "ha": "memory_controller", "rank": "rank"},
+    **{"bg": "bank_group", "ba": "bank", "ProcessorSocketId": "socket", "ChannelId": "channel"},
+    **{"MemoryControllerId": "memory_controller", "DimmSlotId": "slot", "Column": "column"},
+    **{"PhysicalRankId": "rank", "Row": "row", "Bank": "bank", "BankGroup": "bank_group"},
+    **{"SubchannelId": "sub_channel", "row": "row", "col": "column"},
+}
+_BARE_HEX = ("row", "col")
+_MAX_DETAIL = 600
+
+
+def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
+    """Every error that an EDAC driver gave to the core, oldest first."""
+    found = []
+    for record in log:
+        match = _LINE.search(record.text)
+        if match is not None:
+            count = int(match[2]) if match[2] else None
+            found.append(_error(record, int(match[1]), match[3], count, match[4]))
+    return tuple(found)
+
+
+def _error(
+    record: LogRecord, controller: int, kind: str, count: int | None, rest: str
+) -> HardwareError:
+    old = _OLD.match(rest)
+    label: str | None
+    if old is not None:
+        places = {"page": old[1], "offset": old[2], "grain": old[3], "syndrome": old[4]}
+        label, message, detail = old[7], None, old[8]
+        location = {
+            name: int(value)
+            for name, value in (("csrow", old[5]), ("channel", old[6]))
+            if value is not None
+        }
+    else:
+        head, paren, inside = rest.partition(" (")
+        # labels and messages may hold parentheses themselves: the location's is the one with the page
+        while paren and "page:" not in inside.partition(" (")[0] and " (" in inside:
+            more, _, inside = inside.partition(" (")
+            head = f"{head} ({more}"
+        message, _, label = head.partition(" on ")
+        label = label.strip() or (None if " on " not in f"{head} " else "")
+        before, _, detail = inside.partition(" - ")
+        if not detail:
+            before, _, detail = inside.partition(" -")
+        detail = detail.removesuffix(")").strip()
+        places = {name: value for name, value in _PLACE.findall(before or inside)}
+        location = _location(before, detail)
+    known = bool(int(places.get("page") or "0", 16))
+    page = int(places["page"], 16) if known else None
+    offset = int(places.get("offset") or "0", 16)
+    which: Literal["CE", "UE"] = "CE" if kind == "CE" else "UE"
+    _from_label(label or "", location)
+    overflow = "OVERFLOW" in (detail or "")
+    return HardwareError(
+        source="edac",
+        medium="log",
+        time=record.time,
+        severity=_severity(which, f"{message} {detail}"),
+        error_type=(message or "").strip() or f"memory error ({kind})",
+        is_memory=True,
+        location=Location(**location) if location else None,  # type: ignore[arg-type]
+        dimm=_dimm(label),
+        count=count,
+        edac=EdacReport(
+            controller=controller,
+            kind=which,
+            count=count,
+            message=(message or "").strip() or None,
+            label=label,
+            page=f"{page:#x}" if page is not None else None,
+            offset=f"{offset:#x}" if page is not None else None,
+            grain=_decimal(places.get("grain")),
+            syndrome=f"{int(places['syndrome'], 16):#x}" if places.get("syndrome") else None,
+            overflow=overflow,
+            detail=detail[:_MAX_DETAIL] or None,
+        ),
+        details=tuple(_details(detail)),
+        raw=(record.text,),
+    )
+
+
+def _severity(kind: str, words: str) -> Literal["corrected", "deferred", "recoverable"]:
+    """UE is all that is not corrected; the core prints deferred errors so too (edac_raw_mc_handle_error)."""
+    if kind == "CE":
+        return "corrected"
+    return "deferred" if "Deferred" in words else "recoverable"
+
+
+def _location(before: str, detail: str) -> dict[str, int]:
+    """Layers and firmware's words in front of the hyphen, the driver's behind it."""
+    found: dict[str, int] = {}
+    names = _LAYERS | _CPER
+    for name, value in _PAIR.findall(before):
+        if name in names and (number := _decimal(value)) is not None:
+            found.setdefault(names[name], number)
+    if detail.startswith("APEI"):
+        for name, value in _PAIR.findall(detail):
+            if name in _CPER and (number := _decimal(value)) is not None:
+                found.setdefault(_CPER[name], number)
+        return found
+    for name, value in _PAIR.findall(detail):
+        if name not in _DRIVER:
+            continue
+        bare = name in _BARE_HEX and not value.startswith("0x")
+        number = _hex(value) if bare else _decimal(value)
+        if number is not None and number >= 0:
+            found.setdefault(_DRIVER[name], number)
+    return found
+
+
+def _from_label(label: str, location: dict[str, int]) -> None:
+    if match := _LABEL.match(label):
+        for name, group in (
+            *(("socket", 1), ("memory_controller", 2), ("channel", 4)),
+            *(("sub_channel", 5), ("slot", 6)),
+        ):
+            if match[group] is not None:
+                location.setdefault(name, int(match[group][:9]))
+    elif match := _POSITION.match(label):
+        for name, group in (("csrow", 2), ("channel", 3), ("slot", 4)):
+            if match[group] is not None:
+                location.setdefault(name, int(match[group][:9]))
+
+
+def _dimm(label: str | None) -> RecordDimm | None:
+    """The label, which says little where nobody gave the driver one; several are joined by " or "."""
+    label = (label or "").strip()
+    if label in NO_LABELS:
+        return None
+    candidates = tuple(part.strip() for part in label.split(" or ") if part.strip())
+    by_position = all(_POSITION.match(part) or _LABEL.match(part) for part in candidates)
+    return RecordDimm(
+        label=label if len(candidates) == 1 else None,
+        how="driver-decode" if by_position else "edac-label",
+        candidates=candidates if len(candidates) > 1 else (),
+    )
+
+
+def _details(detail: str) -> list[Detail]:
+    kept = (
+        "err_code",
+        "area",
+        "SystemAddress",
+        "ChannelAddress",
+        "RankAddress",
+        "channel_mask",
+        "ChipSelect",
+        "ChipId",
+    )
+    return [
+        Detail(name=name, value=value) for name, value in _WORDS.findall(detail) if name in kept
+    ]
+
+
+_WORDS = Pattern(r"\b([A-Za-z_]{1,40}):([0-9A-Za-z:x]{1,40})")
+
+
+def _decimal(text: str | None) -> int | None:
+    try:
+        return int(text or "", 0)
+    except ValueError:
+        return None
+
+
+def _hex(text: str) -> int | None:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None

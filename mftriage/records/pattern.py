@@ -1,0 +1,36 @@
+"""Regular expressions that cost nothing until a log has a line for them."""
+
+from __future__ import annotations
+
+import re
+
+
+class Pattern:
+    """A regular expression that is compiled when it is first used.
+
+    A dozen formats bring fifty of them along, and most logs need none.
+    """
+
+    def __init__(self, source: str, flags: int = 0) -> None:
+        self._source = source
+        self._flags = flags
+
+    @property
+    def compiled(self) -> re.Pattern[str]:
+        """The expression, compiled."""
+        found = self.__dict__.get("_found")
+        if found is None:
+            found = self.__dict__["_found"] = re.compile(self._source, self._flags)
+        return found
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """The first match anywhere in ``text``."""
+        return self.compiled.search(text)
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """The match at the start of ``text``."""
+        return self.compiled.match(text)
+
+    def findall(self, text: str) -> list[tuple[str, ...]]:
+        """The groups of every match; the expression has two groups at least."""
+        return self.compiled.findall(text)
