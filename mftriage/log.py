@@ -77,7 +77,10 @@ class TextLog:
                 else:
                     held = _joined(held, line)
                     continue
-            if line.prefixed and _may_matter(line.text):
+            if not _may_matter(line.text):
+                held = None
+                yield LogRecord(line.time, line.level, clean(line.text, _MAX_LINE), line.clock)
+            elif line.prefixed:
                 held = line
             else:
                 held = None
@@ -86,17 +89,14 @@ class TextLog:
             yield from self._records(held)
 
     def _records(self, line: _Line) -> Iterator[LogRecord]:
-        if not _may_matter(line.text):
-            yield LogRecord(line.time, line.level, clean(line.text, _MAX_LINE), line.clock)
-            return
         text = line.text[: 4 * _MAX_LINE]
         if not text.isascii():
             text = text.translate(_PRETTY)
-        for time, piece in _unglued(text):
+        for time, piece in _unglued(text) if _may_be_glued(text) else ((None, text),):
             if time is not None:
                 self._time = time
-            if _starts().match(piece):
-                self.messages += not line.prefixed
+            if not line.prefixed and _starts().match(piece):
+                self.messages += 1
             yield LogRecord(
                 line.time if time is None else time,
                 line.level,
@@ -262,6 +262,16 @@ def _starts() -> re.Pattern[str]:
 
 # A glued message starts behind another one: at its own time, or where a known beginning stands.
 _GLUE = r"(?<=[^ \[])\s*(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
+
+
+def _may_be_glued(text: str) -> bool:
+    """A quick look at whether a second message may stand in a line."""
+    return (
+        text.count("[") > 1
+        or "EDAC " in text[1:]
+        or "mce: " in text[1:]
+        or "Memory failure: 0x" in text[1:]
+    )
 
 
 def _unglued(text: str) -> Iterator[tuple[float | None, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mftriage.log import LogRecord
 from mftriage.model import CorrectedErrors, HardwareError
-from mftriage.records import MARKERS, log_records
+from mftriage.records import is_relevant, log_records
 from mftriage.records.history import History
 
 _SLAB = 4000  # lines of records that are decoded together
@@ -72,7 +72,7 @@ def digest(log: Iterable[LogRecord]) -> Digest:
     failed: dict[str, Exception] = {}
     at = 0
     for slab in _slabs(log, found):
-        errors, broken = log_records(slab)
+        errors, broken = log_records(slab, sifted=True)
         failed |= {name: error for name, error in broken if name not in failed}
         history.add(errors)
         for error in errors:
@@ -105,8 +105,7 @@ def _slabs(log: Iterable[LogRecord], found: Digest) -> Iterator[list[LogRecord]]
         found.log.append(record)
         if len(found.log) >= 2 * _LINES:
             found.log = _thinned(found.log)
-        text = record.text
-        if any(mark in text for mark in MARKERS):
+        if is_relevant(record):
             if len(slab) >= _SLAB and (_silent(slab[-1], record) or len(slab) >= _MAX_SLAB):
                 yield slab
                 slab = []

@@ -12,6 +12,7 @@ from dataclasses import replace
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, hexed
 
+_SAMPLE = 5000  # records
 _SIZES = (4096, 16384, 65536)
 # arch/arm64/mm/fault.c, show_pte: "swapper pgtable: 64k pages, 48-bit VAs"
 _SAID = re.compile(r"pgtable: (4|16|64)k pages")
@@ -35,9 +36,9 @@ _ARCHES = (
 )
 
 
-def arch_of(log: Iterable[LogRecord]) -> str | None:
-    """The architecture whose kernel writes such lines."""
-    for record in log:
+def arch_of(log: Sequence[LogRecord]) -> str | None:
+    """The architecture whose kernel writes such lines; the start and the end of a log are enough."""
+    for record in (*log[:_SAMPLE], *log[_SAMPLE:][-_SAMPLE:]):
         for name, pattern in _ARCHES:
             if pattern.search(record.text):
                 return name

@@ -20,7 +20,11 @@ class Pattern:
         """The expression, compiled."""
         found = self.__dict__.get("_found")
         if found is None:
-            found = self.__dict__["_found"] = re.compile(self._source, self._flags)
+            found = re.compile(self._source, self._flags)
+            # from now on the compiled methods stand in front of this class's
+            self.__dict__.update(
+                _found=found, search=found.search, match=found.match, findall=found.findall
+            )
         return found
 
     def search(self, text: str) -> re.Match[str] | None:

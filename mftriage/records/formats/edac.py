@@ -16,7 +16,7 @@ from mftriage.log import LogRecord
 from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm
 from mftriage.records.pattern import Pattern
 
-MARKERS = ("EDAC MC", "EDAC ")
+MARKERS = ("EDAC MC",)
 
 _LINE = Pattern(r"EDAC MC(\d{1,9}): (?:(\d{1,9}) )?(CE|UE) (.*)")
 _PANIC = Pattern(

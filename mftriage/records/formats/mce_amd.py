@@ -16,7 +16,7 @@ from mftriage.model import HardwareError, MceRegisters, Severity
 from mftriage.records.mce import VENDOR_AMD, error_class, error_words, flags, is_umc
 from mftriage.records.pattern import Pattern
 
-MARKERS = ("[Hardware Error]",)
+MARKERS = ("[Hardware Error]", "BERT: ")
 
 _BODY = Pattern(r"(?<!\})\[Hardware Error\]:?\s*(.*)")
 _STATUS = Pattern(
