@@ -14,6 +14,7 @@ from mftriage.triage import Analysis
 # Registers as QEMU has them.  libkdumpfile walks page tables from their CR3, a process's, whose
 # tables a capsule does not hold; without the note it starts from the kernel's own.
 _QEMU = "QEMU"
+_MAX_TABLE = 64 << 20  # bytes
 
 
 def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = False) -> None:
@@ -60,6 +61,8 @@ def _table_pfns(kernel: Kernel) -> set[int]:
     shift = kernel.dump.page_size.bit_length() - 1
     pfns: set[int] = set()
     for address, length in kernel.tables():
+        if not 0 < length <= _MAX_TABLE:  # damaged
+            continue
         first = address - offset & (1 << 64) - 1
         pfns.update(range(first >> shift, (first + length - 1 >> shift) + 1))
     return pfns

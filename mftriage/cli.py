@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from mftriage import __version__
-from mftriage.errors import MftriageError, UsageError
+from mftriage.errors import DumpError, MftriageError, UsageError
 
 app = typer.Typer(
     name="mftriage",
@@ -103,7 +104,7 @@ def analyze(
 
     if fail_on is not None and fail_on not in _ORDER:
         raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
-    wanted = _formats(formats)
+    wanted = _formats(formats, output)
     analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
     try:
         if capsule is not None:
@@ -159,7 +160,8 @@ def convert(
             f"can't read {str(path)!r}: {getattr(error, 'strerror', error)}",
             "name a JSON result of mftriage",
         ) from error
-    _emit(from_json(text), _formats(formats), output, force)
+    wanted = _formats(formats, output)
+    _emit(from_json(text), wanted, output, force)
 
 
 @app.command()
@@ -188,13 +190,22 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
     _print(inspect.getdoc(RULES[rule]) or "")
 
 
-def _formats(formats: list[str] | None) -> list[str]:
+def _formats(formats: list[str] | None, output: str | None) -> list[str]:
+    """The formats that are wanted, each once."""
     from mftriage.render import FORMATS
 
-    wanted = [name.strip() for entry in formats or ["text"] for name in entry.split(",")]
+    named = (name.strip() for entry in formats or ["text"] for name in entry.split(","))
+    wanted = list(dict.fromkeys(named))
     for name in wanted:
         if name not in FORMATS:
             raise UsageError(f"there is no format {name!r}", f"one of: {', '.join(FORMATS)}")
+    if output is None and len(wanted) > 1:
+        raise UsageError(
+            f"stdout has room for one format, not for {', '.join(wanted)}",
+            "name a folder for them: -o DIR",
+        )
+    if output == "":
+        raise UsageError("-o names no file", "give it a file or a folder: -o FILE")
     return wanted
 
 
@@ -202,31 +213,36 @@ def _emit(triage: object, formats: list[str], output: str | None, force: bool) -
     """Write each format: to stdout, a file, or a folder (one file a format)."""
     from mftriage.model import Triage
     from mftriage.render import render, suffix
+    from mftriage.text import clean
 
     assert isinstance(triage, Triage)
     if output is None:
         for name in formats:
-            color = name == "text" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-            width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
+            terminal = sys.stdout is not None and sys.stdout.isatty()
+            color = name == "text" and terminal and not os.environ.get("NO_COLOR")
+            width = os.get_terminal_size().columns if terminal else 100
             _print(render(triage, name, color=color, width=width).rstrip("\n"))
         return
     folder = output.endswith("/") or os.path.isdir(output) or len(formats) > 1
     for name in formats:
         target = Path(output, f"report{suffix(name)}") if folder else Path(output)
-        if target.exists() and not force:
-            raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
         try:
+            if target.exists() and not force:
+                raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(render(triage, name).rstrip("\n") + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o"
             ) from error
-        sys.stderr.write(f"wrote {target}\n")
+        shown = clean(str(target)).replace("\n", "\\n")
+        _tell(f"wrote {shown}\n")
 
 
 def _print(text: str) -> None:
     """Write to stdout; a reader that has left is no error, a full disk is one."""
+    if sys.stdout is None:
+        raise UsageError("can't write the report: stdout is closed", "write it to a file: -o FILE")
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -242,35 +258,52 @@ def _print(text: str) -> None:
 
 def _progress(label: str, done: int, total: int) -> None:
     """One line on stderr, only where a person looks."""
-    if sys.stderr.isatty() and total:
+    if sys.stderr is not None and sys.stderr.isatty() and total:
         end = "\n" if done >= total else ""
-        sys.stderr.write(f"\r{label}: {100 * done // total} %{end}")
-        sys.stderr.flush()
+        _tell(f"\r{label}: {100 * done // total} %{end}")
+
+
+def _tell(text: str) -> None:
+    """Write to stderr, where there is one: that nobody listens changes nothing of the result."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _keep_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, a file opened later would get its number, and a library's words."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def _fail(error: MftriageError) -> NoReturn:
     from mftriage.text import clean
 
-    sys.stderr.write(f"mftriage: {clean(error.message)}\n  try: {clean(error.remedy)}\n")
+    _tell(f"mftriage: {clean(error.message)}\n  try: {clean(error.remedy)}\n")
     raise SystemExit(error.exit_code)
 
 
 def main() -> NoReturn:
     """Run the command line, and turn what goes wrong into one sentence and an exit code."""
+    _keep_standard_descriptors()
     try:
         app(standalone_mode=True)
     except MftriageError as error:
         _fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except MemoryError:
+        _fail(DumpError("there is not enough memory for it", "try a machine that has more"))
     except Exception as error:
         # The last resort: our own bug, told as one.
         from mftriage.text import clean
 
         what = clean(f"{type(error).__name__}: {error}"[:500])
-        sys.stderr.write(
-            f"mftriage: a bug of mftriage: {what}\n  try: report it with the command line\n"
-        )
+        _tell(f"mftriage: a bug of mftriage: {what}\n  try: report it with the command line\n")
         if os.environ.get("MFTRIAGE_DEBUG"):
             import traceback
 

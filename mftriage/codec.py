@@ -110,9 +110,19 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+def _integer(digits: str) -> int:
+    value = int(digits)
+    if abs(value) >> 64:  # beyond any address or size; renderers reckon in floats
+        raise UsageError(
+            f"This is not a triage: it has a number of {len(digits)} digits.",
+            f"Give it a triage: {_ANEW}.",
+        )
+    return value
+
+
 def _check_version(text: str) -> None:
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError):
         raise UsageError("This is not JSON.", f"Give it a triage: {_ANEW}.") from None
     version = document.get("schema_version") if isinstance(document, dict) else None

@@ -100,13 +100,32 @@ class Facts:
 
         That a page was poisoned already says nothing new of one whose first failure is known.
         """
-        told = {e.pfn for e in self.memory_failures if "already" not in (e.page_type or "")}
+        left: dict[str, list[MemoryFailure]] = {}
+        for event in self.memory_failures:
+            if event.action == "recovered":
+                left[event.pfn] = []  # taken out of use, whatever was said of it before
+            elif event.action in ("ignored", "failed", None):
+                known = left.setdefault(event.pfn, [])
+                again = "already" in (event.page_type or "")
+                if not again or event.pfn not in self._seen_before(event):
+                    known.append(event)
+        freed = {r.pfn: r.time or 0.0 for r in self.page_requests if r.kind == "unpoison"}
         return [
             e
             for e in self.memory_failures
-            if e.action in ("ignored", "failed", None)
-            and not ("already" in (e.page_type or "") and e.pfn in told)
+            if any(e is kept for kept in left.get(e.pfn, ()))
+            and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
         ]
+
+    def _seen_before(self, event: MemoryFailure) -> set[str]:
+        """The pfns that failed before ``event`` for a reason of their own."""
+        seen = set()
+        for other in self.memory_failures:
+            if other is event:
+                break
+            if "already" not in (other.page_type or ""):
+                seen.add(other.pfn)
+        return seen
 
     def unhandled_records(self) -> list[HardwareError]:
         """Uncorrected memory errors of which nothing says what became of the page."""

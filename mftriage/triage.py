@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mftriage import __version__
 from mftriage.dimm import replacement, suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
 from mftriage.logfile import located_log, open_log
-from mftriage.model import PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.model import NotChecked, PageInfo, TimelineEntry, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
 from mftriage.stack import crash_site
 from mftriage.verdict import decide
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from mftriage.dump import Dump
     from mftriage.symbols import Kernel
 
+T = TypeVar("T")
+
 _MAX_TIMELINE = 60
+_MAX_EVENTS = 10_000
 _CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-memory")
 
 
@@ -87,26 +90,42 @@ def conclude(facts: Facts) -> Triage:
     """From facts to the result."""
     verdict, _ = decide(facts)
     page = _page(facts, verdict)
+    cut: list[NotChecked] = []
     return Triage(
         tool=Tool(name="mftriage", version=__version__),
         dump=facts.dump,
         verdict=verdict,
         panic=facts.panic,
-        memory_failures=(*facts.earlier_failures, *facts.memory_failures),
+        memory_failures=_bounded(
+            "memory_failures", (*facts.earlier_failures, *facts.memory_failures), cut
+        ),
         page=page,
         poisoned_pages=facts.poisoned_pages,
         num_poisoned_pages=facts.num_poisoned_pages,
         panic_on_unrecoverable_memory_failure=facts.sysctl,
         hw_memory_failure=facts.hw_memory_failure,
-        hardware_errors=(*facts.earlier_errors, *facts.hardware_errors),
+        hardware_errors=_bounded(
+            "hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut
+        ),
         corrected_errors=facts.corrected_errors or corrected_history(facts.hardware_errors),
         page_requests=facts.page_requests,
         dimm=suspect(facts, page),
         signature=_signature(facts, verdict, page),
         actions=_actions(facts, verdict, page),
         timeline=_timeline(facts),
-        not_checked=tuple(facts.not_checked),
+        not_checked=(*facts.not_checked, *cut),
     )
+
+
+def _bounded(key: str, events: tuple[T, ...], cut: list[NotChecked]) -> tuple[T, ...]:
+    """The first and the last events of a flood, which would make a result that nothing can hold."""
+    if len(events) <= _MAX_EVENTS:
+        return events
+    half = _MAX_EVENTS // 2
+    why = f"the dump has {len(events)}; the verdict is by all, the result has the first and the last {half}"
+    remedy = "look at the kernel log in the dump: see docs/guide.md"
+    cut.append(NotChecked(what=f"all of {key}", why=why, remedy=remedy))
+    return (*events[:half], *events[-half:])
 
 
 def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:

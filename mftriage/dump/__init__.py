@@ -88,6 +88,12 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
         ) from error
     try:
         return _opened(located, file, progress)
+    except OSError as error:  # a bad disk, a stale NFS handle, a file that others cut meanwhile
+        file.close()
+        raise DumpError(
+            f"can't read {str(located.dump)!r}: {error.strerror or error}",
+            "copy the dump to another disk, and try the copy",
+        ) from error
     except BaseException:
         file.close()
         raise

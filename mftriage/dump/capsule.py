@@ -89,9 +89,14 @@ def write_capsule(path: Path, contents: Contents, *, force: bool = False) -> Non
 
     Raises ``UsageError`` where the file exists (without ``force``) or can't be written.
     """
-    if path.exists() and not force:
-        raise UsageError(f"{str(path)!r} exists", "add --force to write over it")
     try:
+        # What the name points at is replaced, not the link; and never a device or a pipe.
+        path = path.resolve() if path.is_symlink() else path
+        there = path.exists()
+        if path.is_symlink() or (there and not path.is_file()):
+            raise UsageError(f"{str(path)!r} is not a file", "choose another place with -o")
+        if there and not force:
+            raise UsageError(f"{str(path)!r} exists", "add --force to write over it")
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
             temporary = Path(file.name)
             try:
@@ -101,9 +106,10 @@ def write_capsule(path: Path, contents: Contents, *, force: bool = False) -> Non
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
         raise UsageError(
-            f"can't write {str(path)!r}: {error.strerror}", "choose another place with -o"
+            f"can't write {str(path)!r}: {getattr(error, 'strerror', None) or error}",
+            "choose another place with -o",
         ) from error
 
 

@@ -60,7 +60,7 @@ class Layout:
 def pread(fd: int, size: int, offset: int) -> bytes:
     """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything."""
     left = os.fstat(fd).st_size - offset
-    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 else b""
+    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 and offset >= 0 else b""
 
 
 class Place(NamedTuple):
@@ -193,7 +193,7 @@ class KdumpMemory:
             if place is None:
                 raise FaultError("not in the dump", address)
             data = self._unpacked(place, number * self._block)
-        except (ValueError, zlib.error, self._zstd_error) as error:
+        except (OSError, ValueError, zlib.error, self._zstd_error) as error:
             raise FaultError(f"can't be read: {error}", address) from error
         self._blocks[number] = data
         if len(self._blocks) > self._kept:
@@ -207,12 +207,22 @@ class KdumpMemory:
             return data
         packed = pread(self._fd, place.size, place.offset)
         if how & _ZSTD:
-            packed = self._zstd.decompress(packed, max_output_size=self._block)
+            packed = self._inflated(packed)
         elif how & _ZLIB:
             packed = zlib.decompressobj().decompress(packed, self._block)
         if len(packed) != self._block:
             raise ValueError("it is damaged")
         return packed
+
+    def _inflated(self, packed: bytes) -> bytes:
+        """A zstd frame's content; what its header claims is checked before memory is taken for it."""
+        import zstandard
+
+        size = zstandard.get_frame_parameters(packed).content_size
+        if size not in (self._block, zstandard.CONTENTSIZE_UNKNOWN):
+            raise ValueError("it is damaged")
+        data: bytes = self._zstd.decompress(packed, max_output_size=self._block)
+        return data
 
     @cached_property
     def _library(self) -> Program:

@@ -20,6 +20,12 @@ _CHUNK = 1 << 20
 _FLATTENED = b"makedumpfile\0\0\0\0"
 _MAGICS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zst"))
 _MAX_LAYERS = 4
+_DUMPS = (b"\x7fELF", b"KDUMP   ", _FLATTENED, *(prefix for prefix, _ in _MAGICS))
+# A kilobyte can unpack to a terabyte of zeros.  No dump is longer than this, in bytes; what is
+# packed hardly packs further; and zeros behind the end that the dump's header names are not its.
+_MAX_SIZE = 64 << 40
+_MAX_TWICE, _MAX_RATIO_TWICE = 64 << 20, 64
+_MANY_ZEROS = 1 << 30
 
 Progress = Callable[[str, int, int], None]
 
@@ -64,13 +70,31 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
             f"can't make a temporary file to unpack the dump into: {error.strerror}",
             "set TMPDIR to a folder with room for the whole dump",
         ) from error
-    end = 0
+    end, zeros, limit = 0, 0, _MAX_SIZE
     try:
         for offset, data in pieces:
+            if offset == 0 and layer != "flattened":  # whose pieces have any order
+                limit = _limit(data, os.fstat(result.file.fileno()).st_size)
             end = max(end, offset + len(data))
+            if end > limit:
+                raise DumpError(
+                    f"this file unpacks to more than {limit:,} bytes, and no dump of its size does",
+                    "copy the dump again",
+                )
             if data.count(0) != len(data):  # a hole reads as zeros
                 os.pwrite(target.fileno(), data, offset)
+                zeros = 0
+                continue
+            zeros += len(data)
+            if zeros > _MANY_ZEROS and layer != "flattened":
+                os.ftruncate(target.fileno(), end)
+                if offset >= _declared(target.fileno()):
+                    break
+                zeros = 0
         os.ftruncate(target.fileno(), end)
+    except DumpError:
+        target.close()
+        raise
     except (OSError, OverflowError) as error:
         target.close()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -82,6 +106,30 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
     result.file.close()
     result.file = target
     result.layers.append(layer)
+
+
+def _limit(start: bytes, packed: int) -> int:
+    """The most bytes to unpack, by the first ones.  Raises ``DumpError`` where they are of no dump."""
+    if not any(start.startswith(magic) or magic.startswith(start) for magic in _DUMPS):
+        raise DumpError(
+            "this is not a crash dump (neither an ELF core nor kdump-compressed, once unpacked)",
+            "name a vmcore, or the folder that kdump wrote it to",
+        )
+    if any(start.startswith(magic) for magic, _ in _MAGICS):
+        return _MAX_TWICE + _MAX_RATIO_TWICE * packed
+    return _MAX_SIZE
+
+
+def _declared(fd: int) -> int:
+    """The size that the dump's own header names, as far as it is unpacked."""
+    from mftriage.dump.header import read_header
+
+    head = os.pread(fd, 64, 0)
+    packed = head.startswith((_FLATTENED, *(prefix for prefix, _ in _MAGICS)))
+    # An ELF core of so many segments says how many in a table that may stand at its end.
+    if packed or (head.startswith(b"\x7fELF") and head[56:58] == b"\xff\xff"):
+        return _MAX_SIZE
+    return read_header(fd).expected_size
 
 
 def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[tuple[int, bytes]]:

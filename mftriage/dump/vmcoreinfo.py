@@ -16,6 +16,19 @@ _NOTE_HEAD = 12  # bytes of struct elf64_note in front of the name
 _CHUNK = 4 << 20
 _MAX_NOTE = 1 << 16
 
+_MAX_ADDRESS = (1 << 64) - 1
+_MAX_STRUCT = 1 << 20  # bytes; the largest that is exported, struct pglist_data, has 200 KiB
+_MAX_LENGTH = 1 << 24
+# What is read by the thousand, or shifts another number, has to be closer to the truth.
+_SIZES = {"prb_desc": range(1, 257), "printk_info": range(1, 257)}
+_NUMBERS = {
+    "MAX_PHYSMEM_BITS": range(36, 53),
+    "PG_hwpoison": range(64),
+    "SECTION_SIZE_BITS": range(20, 41),
+    "TCR_EL1_T1SZ": range(12, 29),
+    "VA_BITS": range(36, 53),
+}
+
 
 def find_in_memory(read: Callable[[int, int], bytes], spans: Iterable[tuple[int, int]]) -> bytes:
     """The note as the kernel keeps it ready in its memory (update_vmcoreinfo_note); empty if not there.
@@ -39,8 +52,8 @@ def find_in_memory(read: Callable[[int, int], bytes], spans: Iterable[tuple[int,
 class VmcoreInfo:
     """The parsed note.
 
-    Every accessor returns ``None`` for a key that this kernel does not export: a caller
-    decides what it can still answer without it.
+    Every accessor returns ``None`` for a key that this kernel does not export, or whose value no
+    kernel can have: a caller decides what it can still answer without it.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -51,31 +64,33 @@ class VmcoreInfo:
             if equals:
                 self.values[key] = value.strip()
 
-    def _int(self, key: str, base: int) -> int | None:
+    def _int(self, key: str, base: int, sane: range) -> int | None:
         try:
-            return int(self.values[key], base)
+            value = int(self.values[key], base)
         except (KeyError, ValueError):
             return None
+        return value if value in sane else None
 
     def symbol(self, name: str) -> int | None:
         """SYMBOL(name): an address (hexadecimal without a prefix)."""
-        return self._int(f"SYMBOL({name})", 16)
+        return self._int(f"SYMBOL({name})", 16, range(_MAX_ADDRESS + 1))
 
     def offset(self, member: str) -> int | None:
         """OFFSET(struct.member) in bytes."""
-        return self._int(f"OFFSET({member})", 10)
+        return self._int(f"OFFSET({member})", 10, range(_MAX_STRUCT))
 
     def size(self, name: str) -> int | None:
         """SIZE(struct) in bytes."""
-        return self._int(f"SIZE({name})", 10)
+        return self._int(f"SIZE({name})", 10, _SIZES.get(name, range(_MAX_STRUCT + 1)))
 
     def length(self, name: str) -> int | None:
         """LENGTH(array) in elements."""
-        return self._int(f"LENGTH({name})", 10)
+        return self._int(f"LENGTH({name})", 10, range(_MAX_LENGTH + 1))
 
     def number(self, name: str) -> int | None:
         """NUMBER(name): decimal, or hexadecimal with 0x."""
-        return self._int(f"NUMBER({name})", 0)
+        anything = range(-_MAX_ADDRESS, _MAX_ADDRESS + 1)
+        return self._int(f"NUMBER({name})", 0, _NUMBERS.get(name, anything))
 
     @cached_property
     def release(self) -> str | None:
@@ -91,13 +106,13 @@ class VmcoreInfo:
     @cached_property
     def page_size(self) -> int | None:
         """PAGESIZE in bytes; ``None`` unless it is a sane power of two."""
-        size = self._int("PAGESIZE", 10)
-        return size if size and size & (size - 1) == 0 and 4096 <= size <= 65536 else None
+        size = self._int("PAGESIZE", 10, range(4096, 65537))
+        return size if size and size & (size - 1) == 0 else None
 
     @cached_property
     def crash_time(self) -> int | None:
         """CRASHTIME, seconds since the epoch; written only when a crash kernel is started."""
-        return self._int("CRASHTIME", 10)
+        return self._int("CRASHTIME", 10, range(_MAX_ADDRESS + 1))
 
     @cached_property
     def arch(self) -> str | None:

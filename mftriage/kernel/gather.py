@@ -19,7 +19,7 @@ from mftriage.kernel.hardware import SOURCES
 from mftriage.kernel.join import joined
 from mftriage.kernel.memmap import MemoryMap
 from mftriage.kernel.page import describe_page, ignored_per_node
-from mftriage.kernel.poison import find_poisoned, num_poisoned_pages
+from mftriage.kernel.poison import MAX_PAGES, find_poisoned, num_poisoned_pages
 from mftriage.kernel.printk import read_log
 from mftriage.kernel.search import Budget
 from mftriage.kernel.system import clock, integer, taint, uts_name
@@ -48,8 +48,8 @@ T = TypeVar("T")
 _DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
-_MAX_PAGES = 64  # pages that are described in full
 _MAX_LOG = 64 << 20
+_YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
 _VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
 _AGAIN = "take the dump again, or ask for the original if this is a copy"
@@ -96,6 +96,8 @@ class _Gatherer:
             why = "it is empty"
         except (FaultError, LookupError) as error:
             why = str(error)
+        except (ValueError, OverflowError, MemoryError) as error:
+            why = f"its ring is damaged ({type(error).__name__}: {error})"
         if dump.log_beside is not None:
             try:
                 with dump.log_beside.open(
@@ -306,7 +308,7 @@ def _add_pages(ask: _Gatherer, facts: Facts) -> None:
         for event in facts.memory_failures
         if event.action != "failed"
     }
-    for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:_MAX_PAGES]:
+    for pfn in list(dict.fromkeys([*logged, *hit, *found]))[:MAX_PAGES]:
         page = ask.ask(
             f"page {pfn:#x}",
             partial(_page, ask, facts, memory_map, pfn, words.get(pfn)),
@@ -385,11 +387,9 @@ def _check_counters(ask: _Gatherer, facts: Facts) -> None:
 
 
 def _utc(seconds: float | None) -> str | None:
-    return (
-        None
-        if seconds is None
-        else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+    if seconds is None or not 0 <= seconds < _YEAR_9999:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _uptime(panic: Panic | None, log: Sequence[LogRecord], ticks: float | None) -> float | None:

@@ -13,6 +13,8 @@ from mftriage.symbols import Kernel
 
 # include/linux/mmzone.h: SECTION_MARKED_PRESENT, SECTION_HAS_MEM_MAP; flags below bit 6
 _PRESENT, _HAS_MEM_MAP, _SECTION_FLAGS = 1, 2, 0x3F
+_ADDRESS = (1 << 64) - 1
+_PHYSICAL_BITS = 52  # MAX_PHYSMEM_BITS of either architecture
 
 # Page types that were macros, not an enum, before Linux 6.11: page_type holds the complement.
 # include/linux/page-flags.h of 6.1: PG_buddy ... ; 0x800 since 6.10 (d99e3140a4d3)
@@ -51,7 +53,7 @@ class MemoryMap:
     """The memory map of a dump."""
 
     def __init__(self, kernel: Kernel) -> None:
-        """Raises ``LookupError`` where VMCOREINFO lacks the layout."""
+        """Raises ``LookupError`` where VMCOREINFO lacks the layout, or has one that can't be."""
         self._kernel = kernel
         self._program = kernel.program
         info = kernel.dump.vmcoreinfo
@@ -83,8 +85,34 @@ class MemoryMap:
         self.section_pages_shift = bits - self.page_shift
         self.hwpoison = need(info.number("PG_hwpoison"), "NUMBER(PG_hwpoison)")
         self._maps: dict[int, int | None] = {}
+        self._check()
+        # No more sections than physical addresses have room for, whatever the array's length.
+        sections = 1 << _PHYSICAL_BITS - bits
+        self._section_roots = min(self._section_roots, -(-sections // self._per_root))
+
+    def _check(self) -> None:
+        """What would give wrong pages is refused once, here: each read would find its own nonsense."""
+        words = [self._flags_at, self._mapping_at, self._private_at]
+        if self._compound_at is not None:
+            words.append(self._compound_at)
+        end = max(*(at + 8 for at in words), self._refcount_at + 4, self._mapcount_at + 4)
+        if not 32 <= self.struct_size <= 512 or end > self.struct_size:
+            raise LookupError("VMCOREINFO's layout of struct page is not sane")
+        if (
+            not max(8, self._section_map_at + 8) <= self._section_size <= 4096
+            or self.section_pages_shift < 0
+        ):
+            raise LookupError("VMCOREINFO's layout of struct mem_section is not sane")
 
     # finding
+
+    @property
+    def _per_root(self) -> int:
+        # CONFIG_SPARSEMEM_EXTREME: mem_section[root] points at a page full of sections
+        return self.page_size // self._section_size
+
+    def _u64(self, address: int) -> int:
+        return int(self._program.read_u64(address & _ADDRESS))
 
     def _section_map(self, number: int) -> int | None:
         """What to add ``pfn * struct_size`` to for a pfn of this section; ``None`` if it has no map."""
@@ -96,18 +124,16 @@ class MemoryMap:
         return found
 
     def _read_section(self, number: int) -> int | None:
-        # CONFIG_SPARSEMEM_EXTREME: mem_section[root] points at a page full of sections
-        per_root = self.page_size // self._section_size
-        root, index = divmod(number, per_root)
-        if root >= self._section_roots:
+        root, index = divmod(number, self._per_root)
+        if not 0 <= root < self._section_roots:
             return None
-        sections = self._program.read_u64(self._sections + 8 * root)
+        sections = self._u64(self._sections + 8 * root)
         if not sections:
             return None
-        word = self._program.read_u64(sections + index * self._section_size + self._section_map_at)
+        word = self._u64(sections + index * self._section_size + self._section_map_at)
         if not word & _PRESENT or not word & _HAS_MEM_MAP:
             return None
-        return int(word) & ~_SECTION_FLAGS
+        return word & ~_SECTION_FLAGS
 
     def address_of(self, pfn: int) -> int | None:
         """The address of the struct page of ``pfn``; ``None`` where the kernel has none.
@@ -115,15 +141,14 @@ class MemoryMap:
         Raises ``FaultError`` where the table of sections is not in the dump.
         """
         base = self._section_map(pfn >> self.section_pages_shift)
-        return None if base is None else base + pfn * self.struct_size
+        return None if base is None else base + pfn * self.struct_size & _ADDRESS
 
     def spans(self) -> Iterator[Span]:
         """The struct pages of every present section."""
-        per_root = self.page_size // self._section_size
-        pages = 1 << self.section_pages_shift
+        per_root, pages = self._per_root, 1 << self.section_pages_shift
         for root in range(self._section_roots):
             try:
-                sections = self._program.read_u64(self._sections + 8 * root)
+                sections = self._u64(self._sections + 8 * root)
             except FaultError:
                 continue
             if not sections:
@@ -135,7 +160,7 @@ class MemoryMap:
                     break  # the page that holds the rest, too
                 if base is not None:
                     first = number << self.section_pages_shift
-                    yield Span(first, pages, base + first * self.struct_size)
+                    yield Span(first, pages, base + first * self.struct_size & _ADDRESS)
 
     # reading
 
@@ -161,7 +186,7 @@ class MemoryMap:
             is_mask = mask | (mask - 1) == (1 << 64) - 1
             target = address & mask if is_mask else mask
             step = (address - target) // self.struct_size
-            head = pfn - step if 0 < step < 1 << 20 else pfn
+            head = pfn - step if 0 < step < 1 << 20 and step <= pfn else pfn
         return Page(
             pfn=pfn,
             address=address,

@@ -77,7 +77,11 @@ def describe_page(
 
 def content_in_dump(kernel: Kernel, pfn: int) -> bool:
     """Whether the page's bytes are in the dump (makedumpfile leaves poisoned pages out at every level)."""
-    return bool(search(kernel.dump, f"present:{pfn:#x}", lambda: kernel.dump.memory.holds(pfn)))
+    memory = kernel.dump.memory
+    found = search(
+        kernel.dump, f"present:{pfn:#x}", lambda: memory.holds(pfn), lambda x: type(x) is bool
+    )
+    return bool(found)
 
 
 def _without_struct_page(kernel: Kernel, pfn: int, physical: int) -> PageInfo:

@@ -9,11 +9,14 @@ from typing import Any
 from drgn import FaultError
 
 from mftriage.kernel.memmap import MemoryMap, Span
-from mftriage.kernel.search import Budget, search
+from mftriage.kernel.search import Budget, is_number, search
 from mftriage.symbols import Kernel
 
 _CHUNK = 2 << 20  # bytes of memory map a read
 _MAX_FOUND = 4096
+_STOPPED = ("found", "time", None)
+MAX_PAGES = 64  # pages that a report describes in full
+_ADDRESS = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,34 @@ def find_poisoned(
                 return [sorted(found), "time"]
         return [sorted(found), None]
 
-    pfns, stopped = search(kernel.dump, "poisoned", run) or [[], "time"]
+    def check(claim: list[Any]) -> bool:
+        pfns, stopped = claim
+        sane = isinstance(pfns, list) and len(pfns) <= 2 * _MAX_FOUND and len({*pfns}) == len(pfns)
+        return sane and all(is_number(p, 1 << 52) for p in pfns) and stopped in _STOPPED
+
+    known = list(known)
+    pfns, stopped = search(kernel.dump, "poisoned", run, check) or [[], "time"]
+    if kernel.dump.sidecar.is_capsule:
+        pfns = _proven(memory_map, known, pfns)
     return Poisoned(tuple(pfns), stopped)
 
 
-def _is_poisoned(memory_map: MemoryMap, pfn: int) -> bool:
+def _proven(memory_map: MemoryMap, known: list[int], claimed: list[int]) -> list[int]:
+    """Those of a capsule's poisoned pages whose flag can be seen.
+
+    A capsule has the struct pages of those that the report describes; the others it can only name.
+    """
+    described = set(list(dict.fromkeys([*known, *claimed]))[:MAX_PAGES])
+    flags = {pfn: _is_poisoned(memory_map, pfn) for pfn in claimed}
+    return [p for p in claimed if flags[p] or (flags[p] is None and p not in described)]
+
+
+def _is_poisoned(memory_map: MemoryMap, pfn: int) -> bool | None:
+    """PG_hwpoison; ``None`` where the struct page is not in the dump."""
     try:
         page = memory_map.read(pfn)
     except FaultError:
-        return False
+        return None
     return page is not None and memory_map.is_poisoned(page)
 
 
@@ -101,7 +123,7 @@ def _scan_piece(
 ) -> list[int]:
     """Scan one read; where part of it is missing (holes of the map, excluded pages), halve it."""
     try:
-        raw = kernel.program.read(address, count * memory_map.struct_size)
+        raw = kernel.program.read(address & _ADDRESS, count * memory_map.struct_size)
     except FaultError:
         if count * memory_map.struct_size <= 4096:
             return []

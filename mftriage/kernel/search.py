@@ -3,15 +3,19 @@
 A search reads much and proves little with each read, so its reads are not recorded.  What it
 found is kept by name; a capsule carries these findings, and the analysis of a capsule takes them
 from there instead of searching pages that it does not hold.
+
+Anyone can write a capsule, so a finding in it is a claim: its type is checked, and where the pages
+that the capsule does hold can tell, its truth.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from mftriage.dump import Dump
+from mftriage.symbols import DAMAGED
 
 T = TypeVar("T", bound=object)
 
@@ -30,16 +34,34 @@ class Budget:
         return self.ran_out
 
 
-def search(dump: Dump, name: str, run: Callable[[], T]) -> T:
+def is_number(value: object, end: int = 1 << 64) -> bool:
+    """Whether ``value`` is a whole number below ``end``, such as an address."""
+    return type(value) is int and 0 <= value < end
+
+
+def _anything(_: object) -> bool:
+    return True
+
+
+def search(
+    dump: Dump, name: str, run: Callable[[], T], check: Callable[[Any], bool] = _anything
+) -> T:
     """What ``run`` finds, or found when this capsule was cut.
 
-    ``run`` must return something that JSON can hold.
+    ``run`` must return something that JSON can hold, ``None`` where it finds nothing.  ``check``
+    says whether what a capsule claims can be so; what fails it, or breaks it, was not found.
     """
     findings = dump.sidecar.findings
-    if name not in findings:
-        if dump.sidecar.is_capsule:
-            findings[name] = None
-        else:
+    if not dump.sidecar.is_capsule:
+        if name not in findings:
             with dump.memory.unrecorded():
                 findings[name] = run()
+        return cast(T, findings[name])
+    if findings.setdefault(name) is not None:
+        try:
+            believed = check(findings[name])
+        except (*DAMAGED, AttributeError, TypeError):
+            believed = False
+        if not believed:
+            findings[name] = None
     return cast(T, findings[name])

@@ -153,7 +153,9 @@ def _record(
     number, words = _error_type(found.get("error_type"))
     if kind is None and (words in _MEMORY_TYPES or "physical_address" in found):
         kind = "memory error"
-    is_memory = _IS_MEMORY.get(kind, False) if kind else None
+    is_memory = (
+        _IS_MEMORY.get(kind, None if kind.startswith("unknown") else False) if kind else None
+    )
     severity = section.severity or head.severity
     if head.cpu is not None:
         details.insert(0, Detail(name="cpu", value=str(head.cpu)))

@@ -13,7 +13,8 @@ from typing import TypedDict
 from mftriage.log import LogRecord
 from mftriage.model import Frame, Panic, Task
 
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+# At the start of its line: other lines quote what devices and users say.
+_PANIC = re.compile(r"\s*(?:---\[ end )?Kernel panic - not syncing: (.*)")
 # An oops starts a crash kernel before panic() is called (oops_end, die), so the log may end with it.
 _OOPS = re.compile(
     r"(?:(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel|SError Interrupt)\b.*)"
@@ -47,20 +48,20 @@ _MAX_FRAMES = 64
 
 def panic_from_log(log: Sequence[LogRecord]) -> Panic | None:
     """The last panic or fatal oops that the log tells of."""
-    at = next((i for i in reversed(range(len(log))) if _PANIC.search(log[i].text)), None)
+    at = next((i for i in reversed(range(len(log))) if _PANIC.match(log[i].text)), None)
     # "---[ end Kernel panic - not syncing: ... ]---" repeats the message after the stack
     if at is not None and "---[ end" in log[at].text:
         at = next(
             (
                 i
                 for i in reversed(range(at))
-                if _PANIC.search(log[i].text) and "---[" not in log[i].text
+                if _PANIC.match(log[i].text) and "---[" not in log[i].text
             ),
             at,
         )
     if at is None:
         return None
-    match = _PANIC.search(log[at].text)
+    match = _PANIC.match(log[at].text)
     assert match is not None
     message = match[1].removesuffix(" ]---")
     # The panic that follows an oops says little; what it died of stands above, its stack too.
@@ -164,7 +165,7 @@ def oops_message(log: Sequence[LogRecord], panic_time: float | None) -> str | No
         (
             i
             for i in reversed(range(len(log)))
-            if _PANIC.search(log[i].text) and log[i].time == panic_time
+            if _PANIC.match(log[i].text) and log[i].time == panic_time
         ),
         len(log),
     )

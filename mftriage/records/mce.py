@@ -32,9 +32,11 @@ _MCG_FLAGS = {0: "RIPV", 1: "EIPV", 2: "MCIP", 3: "LMCES"}
 def is_memory_error(status: int, vendor: int | None, ipid: int | None = None) -> bool | None:
     """Whether the error code names memory, as in memory cells read by the CPU or the scrubber.
 
-    Memory controller errors (000F 0000 1MMM CCCC), those of memory used as a cache, and the
-    recoverable data load, instruction fetch and L3 write-back errors are.  AMD tells by the bank's
-    hardware id; without it, ``None``.
+    Memory controller errors (000F 0000 1MMM CCCC) and those of memory used as a cache are; so are
+    data load, instruction fetch and L3 write-back errors, where the CPU met poison and says where
+    (SDM vol. 3B, 17.9.3); with a corrupt context (PCC) that is not sure, ``None``, and without an
+    address the error is of a cache.  AMD tells by the bank's hardware id; without it, a
+    TLB's error (0000 0000 0001 TTLL) is none of memory, and the others are ``None``.
     """
     code = status & 0xEFFF
     if vendor in _AMD:
@@ -42,10 +44,12 @@ def is_memory_error(status: int, vendor: int | None, ipid: int | None = None) ->
             return True
         if status & _POISON:
             return True
-        return False if ipid else None
+        return False if ipid or code & 0xFFF0 == 0x0010 else None
     if code & 0xEF80 == 0x0080 or code & 0xEF80 == 0x0280:
         return True
-    return code in (0x0134, 0x0150, 0x017A)
+    if code not in (0x0134, 0x0150, 0x017A) or not status & ADDRESS_VALID:
+        return False
+    return None if status & _CORRUPT else True
 
 
 def is_umc(ipid: int | None) -> bool:

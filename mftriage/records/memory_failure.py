@@ -84,12 +84,12 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
         text = record.text
         if "emory failure" not in text and "emory Failure" not in text and "MCE 0x" not in text:
             continue
-        if panic := _PANIC.search(text) or _PANIC_NO_RECOVERY.search(text):
+        if panic := _PANIC.match(text) or _PANIC_NO_RECOVERY.match(text):
             pfn = f"{int(panic[1], 16):#x}"
             if pfn not in last:
                 close(record.time, pfn, None, None)
             events[last[pfn]] = replace(events[last[pfn]], panicked=True)
-        elif line := _LINE.search(text):
+        elif line := _LINE.match(text):
             pfn, words = f"{int(line[1], 16):#x}", line[2].strip()
             if action := _ACTION.match(words) or _OLD_ACTION.match(words):
                 close(record.time, pfn, action[1], action[2])
@@ -106,7 +106,7 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
                 now.references = int(used[2])
             elif len(now.notes) < _MAX_NOTES:
                 now.notes.append(words)
-        elif lost := _QUEUE_FULL.search(text):
+        elif lost := _QUEUE_FULL.match(text):
             close(record.time, f"{int(lost[1], 16):#x}", "lost: the kernel's queue was full", None)
     for pfn, left in list(pending.items()):
         if not left.killed:

@@ -18,18 +18,19 @@ from drgn import FindObjectFlags, Object, Program, Symbol, SymbolBinding, Symbol
 from mftriage.dump import Dump
 from mftriage.dump.memory import platform_of
 from mftriage.dump.unpack import Progress, no_progress
-from mftriage.errors import SymbolsError
+from mftriage.errors import MftriageError, SymbolsError
 from mftriage.symbols.btf import Btf
-from mftriage.symbols.extract import KernelSymbol, NotedSymbols, from_json, to_json
+from mftriage.symbols.extract import DAMAGED, KernelSymbol, NotedSymbols, from_json, to_json
 from mftriage.symbols.globals import GLOBALS
 from mftriage.symbols.kallsyms import Kallsyms
 
-__all__ = ["Kernel", "Place", "open_kernel"]
+__all__ = ["DAMAGED", "Kernel", "Place", "open_kernel"]
 
 Tier = Literal["dwarf", "btf", "vmcoreinfo"]
 
 _PHYSICAL_BITS = 56  # beyond MAX_PHYSMEM_BITS of either architecture (52)
 _MAX_BTF = 64 << 20
+_SOME_ADDRESS = 0xFFFFFFFFFFFFE000  # in the kernel's half of any address space
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class Kernel:
         """The address of a symbol of the kernel image, or ``None``."""
         try:
             return self._address(name)
-        except (drgn.FaultError, LookupError, ValueError):
+        except DAMAGED:
             return None
 
     def nearest(self, address: int) -> Place | None:
         """The symbol of the kernel image that ``address`` lies in, or ``None``."""
         try:
             return self._nearest(address)
-        except (drgn.FaultError, LookupError, ValueError):
+        except DAMAGED:
             return None
 
 
@@ -86,8 +87,7 @@ def open_kernel(
     ``vmlinux`` is a file or folder, or "auto" to look in the standard places and ask
     debuginfod; ``progress`` is told of a download.  Raises ``SymbolsError`` when what the user named is not this kernel's.
     """
-    program = Program(platform_of(dump.arch))
-    program.add_memory_segment(0, 1 << _PHYSICAL_BITS, dump.memory.segment, True)
+    program = _program(dump)
     kernel = Kernel(dump, program)
     if not dump.vmcoreinfo.values:
         if vmlinux is not None:
@@ -99,7 +99,12 @@ def open_kernel(
         return kernel
     try:
         program.set_linux_kernel_custom(dump.vmcoreinfo.raw, False)
+        # Whether page tables can be walked with it shows at the first look.
+        with suppress(drgn.FaultError), dump.memory.unrecorded():
+            program.read_u8(_SOME_ADDRESS)
     except Exception as error:  # drgn names incomplete VMCOREINFO in errors of several classes
+        # A program that has none of it, so that a virtual address is a fault and nothing worse.
+        kernel = Kernel(dump, _program(dump))
         kernel.why_not_better = f"the dump's VMCOREINFO is not complete ({error})"
         return kernel
     if vmlinux is not None:
@@ -107,14 +112,22 @@ def open_kernel(
         return kernel
     try:
         _use_btf(kernel)
-    except (LookupError, drgn.FaultError) as error:
-        kernel.why_not_better = str(error)
+    except MftriageError:
+        raise
+    except Exception as error:  # of damaged tables drgn tells in errors of many classes
+        kernel.why_not_better = str(error) or type(error).__name__
         from mftriage.symbols.dwarf import find_quietly
 
         if find_quietly(dump.vmcoreinfo):
             with suppress(SymbolsError):
                 _use_dwarf(kernel, "auto", progress)
     return kernel
+
+
+def _program(dump: Dump) -> Program:
+    program = Program(platform_of(dump.arch))
+    program.add_memory_segment(0, 1 << _PHYSICAL_BITS, dump.memory.segment, True)
+    return program
 
 
 def _use_dwarf(kernel: Kernel, vmlinux: Path | str, progress: Progress) -> None:
@@ -127,7 +140,9 @@ def _use_dwarf(kernel: Kernel, vmlinux: Path | str, progress: Progress) -> None:
     try:
         # Names as in the btf tier: the symbols of an ELF file have gaps between them, and not all.
         kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo, _image_reader(kernel))
-    except (LookupError, drgn.FaultError):
+    except MftriageError:
+        raise
+    except Exception:  # as above
         kernel._address = lambda name: program.symbol(name).address
         kernel._nearest = lambda address: _place(program.symbol(address), address)
     else:
@@ -171,7 +186,8 @@ def _use_btf(kernel: Kernel) -> None:
     text, end = kernel.dump.vmcoreinfo.symbol("_stext"), kernel.address("_end")
     if text is not None and end is not None:
         module = program.main_module("kernel", create=True)
-        module.address_range = (text, end)
+        with suppress(ValueError, OverflowError):  # no range
+            module.address_range = (text, end)
 
 
 def _image_reader(kernel: Kernel) -> Callable[[int, int], bytes]:

@@ -378,7 +378,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return "it does not have it" if error.code == 404 else f"HTTP {error.code}"
     if isinstance(error, urllib.error.URLError):
-        return _reason(error.reason) if isinstance(error.reason, Exception) else str(error.reason)
+        why = _reason(error.reason) if isinstance(error.reason, Exception) else error.reason
+        return f"it can't be reached: {why}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):

@@ -18,6 +18,12 @@ T = TypeVar("T")
 
 _MAX_BTF = 8 << 20
 
+# What damaged tables, or an address that is none, can end in.
+DAMAGED = (
+    *(drgn.FaultError, drgn.BadDataError, drgn.MissingDebugInfoError, drgn.ObjectAbsentError),
+    *(drgn.OutOfBoundsError, LookupError, ValueError, OverflowError),
+)
+
 
 class KernelSymbol(NamedTuple):
     """A symbol of the kernel image."""
@@ -64,7 +70,7 @@ class NotedSymbols:
     def _ask(self, question: Callable[[Symbols], T | None]) -> T | None:
         try:
             return None if self.source is None else question(self.source)
-        except (drgn.FaultError, LookupError, ValueError):
+        except DAMAGED:
             return None
 
 
@@ -84,10 +90,10 @@ def from_json(content: object) -> tuple[NotedSymbols, bytes] | None:
     try:
         symbols = NotedSymbols()
         for name, address in content["symbols"].items():
-            symbols.addresses[name] = None if address is None else int(address)
+            symbols.addresses[name] = None if address is None else _address(address)
         for address, *found in content["nearest"]:
-            symbols.names[int(address)] = (
-                KernelSymbol(str(found[0]), int(found[1])) if found else None
+            symbols.names[_address(address)] = (
+                KernelSymbol(str(found[0]), _address(found[1])) if found else None
             )
         packed = base64.b64decode(content["btf"], validate=True)
         inflater = zlib.decompressobj()
@@ -96,3 +102,9 @@ def from_json(content: object) -> tuple[NotedSymbols, bytes] | None:
         return None
     except (binascii.Error, zlib.error):
         return None
+
+
+def _address(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError("not an address")
+    return value

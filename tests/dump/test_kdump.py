@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import zlib
 from pathlib import Path
@@ -121,6 +122,37 @@ def test_damaged_anywhere(
             assert len(reader.read(pfn * PAGE, PAGE)) == PAGE
         except (FaultError, AssertionError) as error:
             assert isinstance(error, FaultError) or "libkdumpfile" in str(error)
+
+
+def frame(declared: int | None) -> bytes:
+    """A zstd frame (RFC 8878) that claims a content size, and holds a block of zeros 120 MB long in pieces."""
+    head = b"\xe0" + struct.pack("<Q", declared) if declared is not None else b"\x00\x58"
+    blocks = [struct.pack("<I", 131072 << 3 | 1 << 1 | (n == 899))[:3] + b"\0" for n in range(900)]
+    return b"\x28\xb5\x2f\xfd" + head + b"".join(blocks)
+
+
+@pytest.mark.parametrize("declared", [1 << 40, 4 << 30, 131072 * 900, PAGE, 0, None])
+def test_a_frame_that_claims_too_much(tmp_path: Path, declared: int | None) -> None:
+    page = frame(declared)
+    raw = build({3: b"a" * PAGE}, "plain")
+    raw = raw[: HEAD + 2 * PAGE] + struct.pack("<QIIQ", HEAD + 2 * PAGE + 24, len(page), 0x20, 0)
+    reader = memory(tmp_path / "dump", raw + page, layout_of({3: b""}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FaultError):
+        reader.read(3 * PAGE, 8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {3: b"a" * PAGE}
+    reader = memory(tmp_path / "dump", build(pages, "plain"), layout_of(pages))
+
+    def broken(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.pread", broken)
+    with pytest.raises(FaultError, match="Input/output error"):
+        reader.read(3 * PAGE, 8)
 
 
 def test_one_file_of_several(tmp_path: Path) -> None:

@@ -133,11 +133,56 @@ def test_flattened_with_places_that_cannot_be(offset: int, size: int) -> None:
 
 def test_zeros_take_no_room() -> None:
     """A stream of zeros is small when packed and must stay small when unpacked."""
-    result = unpacked(zstandard.ZstdCompressor().compress(bytes(64 << 20)))
+    core = craft.elf_core({0: bytes(64 << 20)})
+    result = unpacked(zstandard.ZstdCompressor().compress(core))
     status = os.fstat(result.file.fileno())
     result.file.close()
-    assert status.st_size == 64 << 20
-    assert status.st_blocks * 512 <= 1 << 20
+    assert status.st_size == len(core)
+    assert status.st_blocks * 512 <= 2 << 20
+
+
+def zeros(size: int, before: bytes = b"") -> bytes:
+    """A zstd file of ``before`` and then ``size`` bytes of zeros."""
+    compress = zstandard.ZstdCompressor().compress
+    return (compress(before) if before else b"") + compress(bytes(64 << 20)) * (size >> 26)
+
+
+@pytest.mark.parametrize("name", ["gz", "xz", "zst"])
+def test_what_is_no_dump_is_not_unpacked(name: str) -> None:
+    seen: list[tuple[str, int, int]] = []
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- unpack() closes it
+    file.write(WRAPPERS[name](bytes(16 << 20)))
+    file.flush()
+    with file, pytest.raises(DumpError, match="not a crash dump"):
+        unpack(file, lambda *step: seen.append(step))
+    assert not seen
+
+
+def test_zeros_behind_the_end_are_left() -> None:
+    """A terabyte of them is 32 MB when packed."""
+    seen: list[tuple[str, int, int]] = []
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- unpack() closes it
+    packed = zeros(1 << 40, craft.elf_core({0x1000: b"x" * 4096}))
+    file.write(packed)
+    file.flush()
+    result = unpack(file, lambda *step: seen.append(step))
+    assert os.fstat(result.file.fileno()).st_size < 2 << 30
+    assert result.whole
+    result.file.close()
+
+
+def test_zeros_that_the_header_declares_are_kept() -> None:
+    core = bytearray(craft.elf_core({0x1000: b"x" * 4096}))
+    core[64 + 56 + 32 : 64 + 56 + 40] = (2 << 30).to_bytes(8, "little")  # p_filesz
+    result = unpacked(zeros(2 << 30, bytes(core)))
+    assert os.fstat(result.file.fileno()).st_size == len(core) + (2 << 30)
+    result.file.close()
+
+
+def test_zeros_packed_twice() -> None:
+    bomb = zeros(256 << 30)
+    with pytest.raises(DumpError, match="unpacks to more"):
+        unpacked(zstandard.ZstdCompressor().compress(bomb * 20))
 
 
 def test_layers_end() -> None:

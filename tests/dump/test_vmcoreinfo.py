@@ -49,6 +49,22 @@ def test_what_is_not_there_is_none() -> None:
     assert found == [None] * 10
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("SYMBOL(x)=-1", "SYMBOL(x)=10000000000000000", "OFFSET(x)=-8", "OFFSET(x)=1048576"),
+        *("SIZE(x)=-1", "SIZE(x)=1048577", "LENGTH(x)=-1", "LENGTH(x)=99999999999"),
+        *("NUMBER(x)=0x10000000000000000", f"NUMBER(x)=-{1 << 64}"),
+    ],
+)
+def test_values_that_no_kernel_has(line: str) -> None:
+    info = VmcoreInfo(line.encode())
+    found = [
+        *(info.symbol("x"), info.offset("x"), info.size("x"), info.length("x"), info.number("x")),
+    ]
+    assert found == [None] * 5
+
+
 @pytest.mark.parametrize("size", ["0", "-4096", "4095", "1024", "131072", "4K", "", "0x1000"])
 def test_page_sizes_that_cannot_be(size: str) -> None:
     assert VmcoreInfo(f"PAGESIZE={size}\n".encode()).page_size is None

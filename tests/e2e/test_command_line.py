@@ -87,6 +87,41 @@ def test_folders(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_memory_of_a_process_is_no_dump() -> None:
+    """A file that can be opened but not read at its start."""
+    refused(mftriage("analyze", "/proc/self/mem"), 3, "can't read")
+
+
+FAILING = """
+import os, sys
+reads, real = int(sys.argv.pop(1)), os.pread
+def pread(*arguments):
+    global reads
+    reads -= 1
+    if reads < 0:
+        raise OSError(5, "Input/output error")
+    return real(*arguments)
+os.pread = pread
+import mftriage.cli
+mftriage.cli.main()
+"""
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3, 5, 50, 400])
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+def test_a_disk_that_fails(kind: str, reads: int, x86_elf: Path, vmcore: Path) -> None:
+    path = {"elf": x86_elf, "kdump": vmcore}[kind]
+    command = [sys.executable, "-c", FAILING, str(reads), "analyze", str(path), "-f", "json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    if done.returncode == 3:
+        refused(done, 3, "Input/output error")
+    else:
+        assert (done.returncode, done.stderr) == (0, "") and reads > 1
+        assert "unexpected" not in done.stdout
+
+
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "vmcore")
     refused(mftriage("analyze", tmp_path / "vmcore", timeout=20), 3)
@@ -160,6 +195,9 @@ def test_a_private_dump_beside_a_readable_one_is_no_crash(open_folder: Path) -> 
         ["analyze", X86, "-f", "yaml"],
         ["analyze", X86, "-f", "text,yaml"],
         ["analyze", X86, "--fail-on", "everything"],
+        ["analyze", X86, "-f", "text,json"],
+        ["analyze", X86, "-o", ""],
+        ["convert", ROOT / "reports" / "x86_64-dentry.json", "-f", "text", "-f", "html"],
         ["explain", "no-such-rule"],
         ["convert", ROOT / "README.md"],
         ["convert", ROOT / "missing.json"],
@@ -200,6 +238,96 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused(mftriage("analyze", X86, "-o", tmp_path / "file" / "report"), 2)
     refused(mftriage("capsule", X86, "--lean", "-o", tmp_path / "no" / "c.vmcore"), 2)
+
+
+def test_output_in_a_folder_that_may_not_be_entered(open_folder: Path) -> None:
+    (open_folder / "private").mkdir(mode=0o700)
+    if os.getuid() != 0:
+        (open_folder / "private").chmod(0)
+    dump = open_folder / "vmcore.zst"
+    shutil.copyfile(X86, dump)
+    dump.chmod(0o644)
+    for command in ("analyze", "capsule"):
+        refused(as_nobody(command, dump, "-o", open_folder / "private" / "out"), 2, "write")
+    (open_folder / "private").chmod(0o755)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_capsule_never_replaces_what_is_no_file(tmp_path: Path, force: list[str]) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("fifo", "folder", "loop"):
+        done = mftriage("capsule", X86, "--lean", "-o", tmp_path / name, *force, timeout=60)
+        refused(done, 2, name)
+    assert (tmp_path / "fifo").is_fifo() and (tmp_path / "loop").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "folder", "loop"]
+
+
+def test_a_capsule_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.zst").symlink_to("real.zst")
+    assert mftriage("capsule", X86, "--lean", "-o", tmp_path / "link.zst").returncode == 0
+    assert (tmp_path / "link.zst").is_symlink() and (tmp_path / "real.zst").is_file()
+    refused(mftriage("capsule", X86, "--lean", "-o", tmp_path / "link.zst"), 2, "exists")
+
+
+def test_each_format_once(tmp_path: Path) -> None:
+    done = mftriage("analyze", X86, "-f", "text,text")
+    assert done.returncode == 0 and done.stdout.count("Verdict") <= 1
+    assert done.stdout == mftriage("analyze", X86).stdout
+
+
+def test_what_was_written_is_shown_clean(tmp_path: Path) -> None:
+    target = tmp_path / "a\x1b[31m\nb.txt"
+    done = mftriage("analyze", X86, "-o", target)
+    assert (done.returncode, done.stdout) == (0, "") and target.is_file()
+    assert done.stderr.count("\n") == 1 and not ESCAPES.search(done.stderr.rstrip("\n"))
+
+
+def redirected(how: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line with a redirection of the shell's."""
+    script = f'exec "$0" -m mftriage "$@" {how}'
+    command = ["sh", "-c", script, sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+
+
+def test_closed_stdout(tmp_path: Path) -> None:
+    refused(redirected(">&-", "analyze", X86), 2, "stdout is closed", "-o")
+    refused(redirected(">&-", "explain"), 2, "stdout is closed")
+    assert redirected(">&-", "analyze", X86, "-o", tmp_path / "report.txt").returncode == 0
+
+
+def test_closed_stderr(tmp_path: Path) -> None:
+    done = redirected("2>&-", "analyze", X86)
+    assert done.returncode == 0 and hex(HIT) in done.stdout
+    assert redirected("2>&-", "analyze", X86, "-o", tmp_path / "report.txt").returncode == 0
+    assert redirected("2>&-", "analyze", ROOT / "missing").returncode == 3
+    assert redirected(">&- 2>&- <&-", "analyze", X86, "-f", "html").returncode == 2
+
+
+@pytest.mark.parametrize("digits", [25, 400, 5000])
+def test_numbers_that_no_triage_has(tmp_path: Path, digits: int) -> None:
+    document = (ROOT / "reports" / "x86_64-dentry.json").read_text()
+    big = re.sub(r'"size_bytes": \d+', f'"size_bytes": 1{"0" * digits}', document)
+    assert big != document
+    (tmp_path / "big.json").write_text(big)
+    for name in ("text", "markdown", "html", "json"):
+        refused(mftriage("convert", tmp_path / "big.json", "-f", name), 2)
+
+
+def test_no_memory(tmp_path: Path) -> None:
+    code = """
+import mftriage.triage, mftriage.cli
+def broken(*arguments, **options):
+    raise MemoryError
+mftriage.triage.analyze = broken
+mftriage.cli.main()
+"""
+    command = [sys.executable, "-c", code, "analyze", "x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    refused(done, 3, "memory")
 
 
 def test_one_file_a_format(tmp_path: Path) -> None:
@@ -376,8 +504,10 @@ def open_files(pid: int) -> str:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C while it unpacks: nothing is left, and nobody sees a traceback."""
     dump = tmp_path / "vmcore.zst"
-    frame = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    dump.write_bytes(frame * 256)  # 16 GiB of zeros
+    compress = zstandard.ZstdCompressor().compress
+    core = bytearray(craft.elf_core({0: b"x"}))
+    core[64 + 56 + 32 : 64 + 56 + 40] = (16 << 30).to_bytes(8, "little")  # p_filesz
+    dump.write_bytes(compress(bytes(core)) + compress(bytes(64 << 20)) * 256)  # 16 GiB of zeros
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(

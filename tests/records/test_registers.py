@@ -20,14 +20,16 @@ SCRUB, DATA_LOAD = 0x00C0, 0x0134
     [
         (VAL | EN | 0x009F, "corrected", True),
         (VAL | UC | EN | S | SCRUB, "recoverable", True),  # SRAO
-        (VAL | UC | EN | S | AR | DATA_LOAD, "recoverable", True),  # SRAR
-        (VAL | UC | EN | PCC | 0x0150, "fatal", True),
+        (VAL | UC | EN | ADDRV | S | AR | DATA_LOAD, "recoverable", True),  # SRAR
+        (VAL | UC | EN | PCC | 0x0150, "fatal", False),  # the cache's own
+        (VAL | UC | EN | PCC | DATA_LOAD, "fatal", False),
+        (VAL | UC | EN | ADDRV | PCC | DATA_LOAD, "fatal", None),  # either
         (VAL | UC | EN | PCC | 0x0E0B, "fatal", False),  # bus error
         (VAL | EN | 0x0010, "corrected", False),  # TLB
         (VAL | EN | 0x0151, "corrected", False),  # cache hierarchy
     ],
 )
-def test_severity_and_memory(status: int, severity: Severity, is_memory: bool) -> None:
+def test_severity_and_memory(status: int, severity: Severity, is_memory: bool | None) -> None:
     record = from_registers(medium="log", status=status, bank=1, vendor=0)
     assert (record.severity, record.is_memory) == (severity, is_memory)
 
@@ -84,3 +86,10 @@ def test_any_registers(
         assert int(record.physical_address, 16) & ~addr == 0
     if not status & UC:
         assert record.severity in ("corrected", "deferred")
+
+
+def test_a_tlb_of_amd_is_no_memory() -> None:
+    """Its address is a linear one: a page must never be blamed for it."""
+    status = VAL | UC | EN | ADDRV | PCC | 0x0015
+    record = from_registers(medium="log", status=status, bank=1, vendor=VENDOR_AMD)
+    assert record.is_memory is False

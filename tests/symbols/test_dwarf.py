@@ -369,7 +369,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and not listening
         monkeypatch.setenv("DEBUGINFOD_URLS", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert "Connection refused" in refusal("auto")
+        assert "it can't be reached: Connection refused" in refusal("auto")
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from mftriage.model import (
     MemoryFailure,
     Owner,
     PageInfo,
+    PageRequest,
     Panic,
     PoisonedPage,
 )
@@ -506,3 +507,27 @@ def test_a_rule_s_docstring_is_its_page(rule: str) -> None:
     lines = (inspect.getdoc(RULES[rule]) or "").splitlines()
     assert lines and lines[0].endswith(".") and len(lines[0]) <= 120
     assert len(lines) == 1 or lines[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        ([failure("failed"), failure("recovered")], 0),
+        ([failure("recovered"), failure("failed", page_type="already poisoned page")], 0),
+        ([failure("recovered"), failure(None, page_type="already hardware poisoned")], 0),
+        ([failure("recovered"), failure("ignored")], 1),
+        ([failure("ignored"), failure("failed", page_type="already poisoned page")], 1),
+        ([failure("failed", page_type="already poisoned page")], 1),
+        ([failure("ignored"), failure("recovered", pfn=PFN + 1)], 1),
+        ([failure("delayed")], 0),
+    ],
+)
+def test_what_became_of_a_page_in_the_end(events: list[MemoryFailure], left: int) -> None:
+    assert len(facts("Fatal exception", *events).unrecovered()) == left
+
+
+def test_a_page_that_a_test_unpoisoned_is_no_longer_left() -> None:
+    asked = PageRequest(time=11.0, kind="unpoison", pfn=f"{PFN:#x}")
+    assert not facts("Fatal exception", failure(), page_requests=(asked,)).unrecovered()
+    again = failure(time=12.0)
+    assert facts("Fatal exception", again, page_requests=(asked,)).unrecovered() == [again]

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import drgn
-
 from mftriage.kernel.owner import (
     compound,
     image,
@@ -24,6 +22,7 @@ from mftriage.kernel.owner import (
 )
 from mftriage.kernel.owner.subject import Subject
 from mftriage.model import Owner
+from mftriage.symbols import DAMAGED
 
 __all__ = ["DETECTORS", "Subject", "owner_of"]
 
@@ -51,7 +50,7 @@ def owner_of(subject: Subject) -> Owner:
     for detect in DETECTORS:
         try:
             owner = detect(subject)
-        except (drgn.FaultError, LookupError, AttributeError, ValueError, TypeError) as error:
+        except (*DAMAGED, AttributeError, TypeError) as error:
             # What one detector needs may be missing from the dump, or be damaged; the next may not need it.
             subject.problems.append(f"{detect.__module__.rsplit('.', 1)[1]}: {error}")
             continue

@@ -12,7 +12,7 @@ from mftriage.kernel.owner.percpu import chunk_detail
 from mftriage.kernel.owner.subject import Subject
 from mftriage.kernel.pagetable import find_mapping
 from mftriage.kernel.percpu import online_cpus, per_cpu
-from mftriage.kernel.search import search
+from mftriage.kernel.search import is_number, search
 from mftriage.kernel.tasks import describe, task_at, tasks
 from mftriage.model import Owner
 from mftriage.symbols import Kernel
@@ -39,6 +39,7 @@ def detect(subject: Subject) -> Owner | None:
         kernel.dump,
         f"mapping:{subject.page.pfn:#x}",
         lambda: find_mapping(kernel, subject.page.pfn, subject.budget),
+        is_number,
     )
     if address is None:
         return None
@@ -97,7 +98,13 @@ def _stack(subject: Subject, vm: Object, address: int, caller: str | None) -> Ow
                 continue
         return None
 
-    found = search(kernel.dump, f"stack:{start:#x}", find)
+    def has_it(task: int) -> bool:
+        """Read by the dump's analysis, too, so that a capsule holds the proof."""
+        stack = task_at(kernel, task).stack.value_() if is_number(task) else 0
+        return bool(start <= stack < start + size)
+
+    found = search(kernel.dump, f"stack:{start:#x}", find, has_it)
+    found = found if found is not None and has_it(found) else None
     if found is None:
         if caller not in _STACK_CALLERS:
             return None

@@ -6,15 +6,15 @@ tables that point at it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drgn import FaultError, Object
 
 from mftriage.kernel.direct_map import to_virtual
 from mftriage.kernel.image import image_bounds
 from mftriage.kernel.owner.subject import Subject
-from mftriage.kernel.pagetable import find_parent, kernel_root, level_name
-from mftriage.kernel.search import search
+from mftriage.kernel.pagetable import find_parent, geometry, kernel_root, level_name
+from mftriage.kernel.search import is_number, search
 from mftriage.kernel.tasks import describe, task_at, tasks
 from mftriage.model import Owner
 
@@ -34,7 +34,13 @@ def detect(subject: Subject) -> Owner | None:
     kernel = subject.kernel
     if not kernel.typed:
         return Owner(kind="page-table", detail="whose it is can't be told without types")
-    found = search(kernel.dump, f"page-table:{subject.page.pfn:#x}", lambda: _find(subject))
+
+    def check(claim: list[Any]) -> bool:
+        level, address, task = claim
+        sane = is_number(level, geometry(kernel).levels) and is_number(address) and is_number(task)
+        return sane and (not task or bool(describe(task_at(kernel, task))))
+
+    found = search(kernel.dump, f"page-table:{subject.page.pfn:#x}", lambda: _find(subject), check)
     if not found:
         return Owner(kind="page-table", detail="whose it is was not found in any address space")
     place = _Place(*found)
@@ -77,8 +83,6 @@ def _find(subject: Subject) -> _Place | None:
             continue
         for pfn in wanted:
             if root >> subject.memory_map.page_shift == pfn:
-                from mftriage.kernel.pagetable import geometry
-
                 return _Place(geometry(kernel).levels - 1, 0, task.value_())
             if found := find_parent(kernel, root, pfn, budget, user=True):
                 return _Place(*found, task.value_())

@@ -6,7 +6,7 @@ from drgn import FaultError, Object
 
 from mftriage.kernel.owner.subject import Subject
 from mftriage.kernel.pagetable import find_mapping_in, vmemmap_window
-from mftriage.kernel.search import search
+from mftriage.kernel.search import is_number, search
 from mftriage.model import Owner
 from mftriage.symbols import Kernel
 from mftriage.text import c_string
@@ -27,6 +27,7 @@ def detect(subject: Subject) -> Owner | None:
             subject.kernel.dump,
             f"memory-map:{subject.page.pfn:#x}",
             lambda: find_mapping_in(subject.kernel, subject.page.pfn, [window], subject.budget),
+            lambda claim: is_number(claim) and window[0] <= claim < window[1],
         )
         if found is not None:
             size = subject.memory_map.struct_size

@@ -6,7 +6,9 @@ from drgn import FaultError, Object, Type, TypeKind, sizeof
 
 from mftriage.kernel.direct_map import to_virtual
 from mftriage.kernel.owner.subject import CACHE_LINE, Subject
+from mftriage.kernel.search import search
 from mftriage.model import Owner, SlabObject
+from mftriage.symbols import DAMAGED
 from mftriage.text import c_string
 
 # The struct type of caches that the kernel creates for one type only (SLAB_ACCOUNT, constructors or
@@ -165,13 +167,22 @@ def _members(kind: Type, base: int) -> list[tuple[str, int, int]]:
 
 
 def _allocated(subject: Subject, address: int) -> bool | None:
-    """Whether the object is in use: the freelist lies in the slab's own pages."""
-    from drgn.helpers.linux.slab import slab_object_info
+    """Whether the object is in use: the freelist lies in the slab's own pages, the bad one too.
 
-    if not subject.kernel.dump.memory.holds(subject.page.pfn):
-        return None
-    try:
-        info = slab_object_info(subject.kernel.program, address)
-    except (FaultError, LookupError, ValueError):
-        return None
-    return info.allocated if info is not None else None
+    That page must not have to be in a capsule, so the answer is kept as a finding.
+    """
+    dump = subject.kernel.dump
+
+    def look() -> bool | None:
+        from drgn.helpers import ValidationError  # few pages are a slab's
+        from drgn.helpers.linux.slab import slab_object_info
+
+        if not dump.memory.holds(subject.page.pfn):
+            return None
+        try:
+            info = slab_object_info(subject.kernel.program, address)
+        except (*DAMAGED, AttributeError, TypeError, ValidationError):
+            return None
+        return info.allocated if info is not None else None
+
+    return search(dump, f"allocated:{address:#x}", look, lambda claim: type(claim) is bool)
