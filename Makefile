@@ -1,10 +1,10 @@
-# Few targets: demo (see it work), test (tests), check (style and types), refresh (reports/ and
+# Few targets: fuzz (record decoders, ten minutes), demo (see it work), test (tests), check (style and types), refresh (reports/ and
 # expected answers), lab-check (a handful of cases of the lab from nothing).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check refresh lab-check lab-smoke bench clean
+.PHONY: demo test check fuzz refresh lab-check lab-smoke bench clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,6 +28,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(VENV)/ready
+	$(BIN)/python -m tests.fuzz.records 600
 
 refresh: $(VENV)/ready
 	$(BIN)/python -m fixtures.lab refresh

@@ -70,7 +70,7 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
             MemoryFailure(
                 time=time,
                 pfn=pfn,
-                physical_address=hexed(int(pfn, 16) * page_size) if page_size else None,
+                physical_address=hexed(int(pfn, 16) * page_size % (1 << 64)) if page_size else None,
                 page_type=page_type,
                 action=cast(Action, action.lower()) if action else None,
                 killed=tuple(before.killed),

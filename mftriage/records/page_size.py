@@ -81,4 +81,4 @@ def addressed(error: HardwareError, size: int | None) -> HardwareError:
     if error.physical_address is not None or edac is None or edac.page is None or size is None:
         return error
     address = int(edac.page, 16) * size + int(edac.offset or "0", 16)
-    return replace(error, physical_address=hexed(address))
+    return replace(error, physical_address=hexed(address)) if address < 1 << 64 else error

@@ -11,7 +11,7 @@ class Pattern:
     A dozen formats bring fifty of them along, and most logs need none.
     """
 
-    def __init__(self, source: str, flags: int = 0) -> None:
+    def __init__(self, source: str, flags: int = re.ASCII) -> None:
         self._source = source
         self._flags = flags
 

@@ -13,7 +13,7 @@ from mftriage.records.pattern import Pattern
 
 MARKERS = ("Soft-offlining pfn",)
 
-_LINE = Pattern(r"Soft-offlining pfn: ?0x([0-9a-f]{1,16})")
+_LINE = Pattern(r"Soft-offlining pfn: ?0x([0-9a-f]{1,13})\b")  # of 52 bits
 _PAGE = 4096  # cec.c is built on x86 alone
 _MASK = "0xfffffffffffff000"
 

@@ -29,7 +29,7 @@ _REASON = Pattern(r"\[Hardware Error\]:?\s*Machine [Cc]heck: (.*)")
 _USER = Pattern(
     r"(Uncorrected hardware memory error in user-access|Kernel accessed poison in user space) at ([0-9a-f]{1,16})"
 )
-_IGNORED = Pattern(r"Uncorrected memory error in page 0x([0-9a-f]{1,16}) ignored")
+_IGNORED = Pattern(r"Uncorrected memory error in page 0x([0-9a-f]{1,13}) ignored")
 _NOT_RECOVERED = "Memory error not recovered"
 _NOT_OURS = ("}[Hardware Error]", "EDAC ")
 _MAX_LINES = 8
