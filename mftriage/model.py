@@ -125,11 +125,15 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One frame of a stack: function, offset in bytes into it, file:line (dwarf tier only)."""
+    """One frame of a stack: function, offset in bytes into it, file:line (dwarf tier only).
+
+    ``inlined``: the compiler put this function into the next frame's (told in the dwarf tier only).
+    """
 
     function: str | None
     offset: str | None = None
     source: str | None = None
+    inlined: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

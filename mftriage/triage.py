@@ -161,7 +161,8 @@ def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
     if page is not None and page.owner is not None:
         parts.append(page.owner.slab_cache or page.owner.kind)
     if facts.panic is not None and verdict.kind not in _CAUSE_IS_ALL:
-        site = next((f.function for f in crash_site(facts.panic.trace) if f.function), None)
+        frames = [f for f in facts.panic.trace if f.function and not f.inlined]
+        site = next((f.function for f in crash_site(frames)), None)
         if site:
             parts.append(site.split(".")[0])  # without the compiler's .cold, .isra.0
     return ":".join(parts)

@@ -121,7 +121,12 @@ def _frames(kernel: Kernel, trace: StackTrace) -> tuple[Frame, ...]:
         except LookupError:
             pass
         frames.append(
-            Frame(function=clean(name) if name else None, offset=offset, source=_source(frame))
+            Frame(
+                function=clean(name) if name else None,
+                offset=offset,
+                source=_source(frame),
+                inlined=frame.is_inline,
+            )
         )
     return tuple(frames)
 

@@ -516,6 +516,8 @@ def test_interrupted(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(scratch)},
+        # A shell's background job has the signal ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
