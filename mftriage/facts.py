@@ -115,8 +115,7 @@ class Facts:
         return [
             e
             for e in self.memory_failures
-            if id(e) in kept
-            and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
+            if id(e) in kept and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
         ]
 
     def unhandled_records(self) -> list[HardwareError]:

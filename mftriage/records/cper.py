@@ -209,9 +209,9 @@ def _details(
         if any(name in _PLACES for name, _ in named) and not line.startswith("physical"):
             for name, value in named:
                 if name in _IDS:
-                    places[name] = f"{int(value, 0):#x}" if value.startswith("0x") else value
+                    places[name] = f"{int(value, 16):#x}" if value.startswith("0x") else value
                 elif name in _PLACES:
-                    places[name] = int(value, 0)
+                    places[name] = int(value, 16 if value.startswith("0x") else 10)
             # an old kernel's line may go on with the DIMM
             _, dimm, place = line.partition("DIMM location:")
             if dimm:

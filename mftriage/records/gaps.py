@@ -96,6 +96,21 @@ def gaps(
                 remedy=remedy,
             )
     found = list(rows.values())
+    normalized = {
+        int(error.mce.addr, 16) >> 12
+        for error in errors
+        if error.mce and error.mce.addr and error.mce.address_kind == "normalized"
+    }
+    for event in failures:
+        if int(event.pfn, 16) in normalized:
+            found.append(
+                NotChecked(
+                    what=f"whether page {event.pfn} is the one that is bad",
+                    why="its number is that of an AMD memory controller's normalized address, which is no system address: most likely the wrong page was isolated",
+                    remedy="update the kernel, and have the BMC's event log name the DIMM",
+                )
+            )
+            break
     if suppressed:
         found.append(
             NotChecked(
