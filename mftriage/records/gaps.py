@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, NotChecked
+from mftriage.pattern import Pattern
 
 _BMC = "read the BMC's event log (ipmitool sel list) for that time"
 _CONSUMER = "ask the host's rasdaemon or mcelog for that time (ras-mc-ctl --errors)"
@@ -62,7 +63,7 @@ _SAID = (
         _CONSUMER,
     ),
 )
-_SUPPRESSED = re.compile(
+_SUPPRESSED = Pattern(
     r"((?:ghes|mce|__?print|apei|edac|cper|memory_failure|GHES)\w*): (\d{1,10}) (?:callbacks|output lines|messages) suppressed",
     re.IGNORECASE,
 )

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mftriage.log import LogRecord
 from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 MARKERS = ("EDAC MC",)
 
