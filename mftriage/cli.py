@@ -96,6 +96,9 @@ def analyze(
             "--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."
         ),
     ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
+    ] = False,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
 ) -> None:
@@ -114,6 +117,10 @@ def analyze(
     finally:
         analysis.close()
     _emit(analysis.triage, wanted, output, force)
+    if why and analysis.facts is not None:
+        from mftriage.verdict.explain import why as reasons
+
+        sys.stderr.write(reasons(analysis.facts) + "\n")
     verdict = analysis.triage.verdict.kind
     if fail_on is not None and verdict in _ORDER and _ORDER.index(verdict) <= _ORDER.index(fail_on):
         raise typer.Exit(1)
@@ -180,6 +187,7 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
     import inspect
 
     from mftriage.verdict import RULES
+    from mftriage.verdict.explain import explained
 
     if rule is None:
         for name, function in RULES.items():
@@ -187,7 +195,7 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
         return
     if rule not in RULES:
         raise UsageError(f"there is no rule {rule!r}", f"one of: {', '.join(RULES)}")
-    _print(inspect.getdoc(RULES[rule]) or "")
+    _print(explained(rule, RULES[rule]))
 
 
 def _formats(formats: list[str] | None, output: str | None) -> list[str]:

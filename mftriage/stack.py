@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from mftriage.model import Frame
 
 # What runs once a kernel has decided to die, and the entry code of exceptions: on every such stack.
+_PANIC = re.compile(r"v?panic$|(__)?crash_kexec$")
 _MACHINERY = re.compile(
     r"(dump_stack|show_stack|dump_backtrace|v?panic(_|$)|(__)?crash_kexec|machine_kexec|crash_setup_regs|"
     r"(__)?die(_|$)|oops_|nmi_panic|delay_|__delay|__(const_)?udelay|i8042_panic_blink|native_machine_|"
-    r"asm_exc_|exc_|el[01]|do_mem_abort|do_sea|do_translation_fault|do_page_fault|do_user_addr_fault|"
+    r"asm_exc_|(__)?exc_|gp_|el[01]|arm64_notify_die|do_mem_abort|do_sea|do_translation_fault|do_page_fault|do_user_addr_fault|"
     r"do_kern_addr_fault|__?do_kernel_fault|__bad_area|page_fault_oops|kernelmode_fixup_or_oops|"
     r"mce_panic|mce_end|do_machine_check|machine_|emergency_|apei_|ghes_|__ghes_)"
 )
 
 
 def crash_site(trace: Sequence[Frame]) -> Sequence[Frame]:
-    """The frames from the first one that is not machinery; all of them if there is no such frame."""
-    for index, frame in enumerate(trace):
+    """The frames from the first one that is not machinery; all of them if there is no such frame.
+
+    In front of panic() stands only how the CPU waits, in functions of any name once inlined ones
+    have frames of their own.
+    """
+    start = next((i for i, f in enumerate(trace) if f.function and _PANIC.match(f.function)), 0)
+    for index, frame in enumerate(trace[start:], start):
         if frame.function and not _MACHINERY.match(frame.function):
             return trace[index:]
     return trace

@@ -30,10 +30,14 @@ _CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-me
 
 @dataclass
 class Analysis:
-    """A triage with the dump that it came from, which a capsule is cut from; a log has none."""
+    """A triage with the dump that it came from, which a capsule is cut from; a log has none.
+
+    ``facts`` are what the rules decided by.
+    """
 
     triage: Triage
     opened: tuple[Dump, Kernel] | None = None
+    facts: Facts | None = None
 
     @property
     def dump(self) -> Dump:
@@ -70,7 +74,8 @@ def analyze(
     if log is not None:
         from mftriage.from_log import facts_of_log
 
-        return Analysis(conclude(facts_of_log(log)))
+        facts = facts_of_log(log)
+        return Analysis(conclude(facts), None, facts)
     # A log needs none of this, nor drgn behind it.
     from mftriage.dump import open_dump
     from mftriage.kernel.gather import gather
@@ -80,7 +85,7 @@ def analyze(
     try:
         kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
-        return Analysis(conclude(facts), (dump, kernel))
+        return Analysis(conclude(facts), (dump, kernel), facts)
     except BaseException:
         dump.close()
         raise

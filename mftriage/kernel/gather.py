@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from drgn import FaultError
 
+from mftriage.errors import DumpError
 from mftriage.facts import Facts, Tie
 from mftriage.kernel import panic as panics
 from mftriage.kernel.direct_map import LinearReader
@@ -25,7 +27,8 @@ from mftriage.kernel.search import Budget
 from mftriage.kernel.system import clock, integer, taint, uts_name
 from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
-from mftriage.log import LogRecord, parse_text
+from mftriage.log import LogRecord, split_boots
+from mftriage.logfile import not_a_log, open_log
 from mftriage.model import (
     Dimm,
     DumpInfo,
@@ -48,7 +51,6 @@ T = TypeVar("T")
 _DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
-_MAX_LOG = 64 << 20
 _YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
 _VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
@@ -100,25 +102,33 @@ class _Gatherer:
             why = f"its ring is damaged ({type(error).__name__}: {error})"
         if dump.log_beside is not None:
             try:
-                with dump.log_beside.open(
-                    encoding="utf-8",
-                    errors="backslashreplace",
-                    newline="\n",  # a message may hold any other end of line
-                ) as file:
-                    text = file.read(_MAX_LOG)
+                records = _saved(dump.log_beside)
                 self.note(
                     "the dump's own log",
                     f"it can't be read ({why}); the log is that of {dump.log_beside.name} beside the dump",
                     _AGAIN,
                 )
                 self.saved_log = True
-                return parse_text(text.split("\n"))
+                return records
             except OSError as error:
                 why += f"; {dump.log_beside.name} neither: {error.strerror}"
+            except DumpError as error:
+                why += f"; {dump.log_beside.name} neither: {error.message}"
         self.note(
             "the kernel log", why, "put kdump's vmcore-dmesg.txt beside the dump, in its folder"
         )
         return ()
+
+
+def _saved(path: Path) -> list[LogRecord]:
+    """The last boot of a log that was saved.  Raises ``DumpError`` where it is no kernel log."""
+    source = open_log(path)
+    if source is None:
+        raise not_a_log()
+    boots = split_boots(list(source.records()))
+    if source.text.messages == 0 or not boots:
+        raise not_a_log()
+    return boots[-1]
 
 
 def gather(kernel: Kernel, scan_seconds: float) -> Facts:

@@ -421,9 +421,9 @@ def raised_by_hardware(facts: Facts) -> Verdict | None:
 def crash_without_failure(facts: Facts) -> Verdict | None:
     """The machine crashed, and no memory failure was left unrecovered: memory did not do it."""
     rule = "crash-without-failure"
-    if facts.panic is None or not facts.log:
-        return None
     message = facts.oops or _message(facts)
+    if facts.panic is None or not facts.log or not message:
+        return None
     evidence = [Fact(rule=rule, fact=f"the crash: {message}")]
     evidence.append(
         Fact(

@@ -48,3 +48,5 @@ def test_the_crash_site_is_behind_the_machinery() -> None:
     assert crash_site(frames("native_safe_halt"))[0].function == "native_safe_halt"
     assert crash_site(frames("die_hard_driver"))[0].function == "die_hard_driver"
     assert not crash_site([])
+    inlined = frames("__preempt_count_add", "delay_tsc", "vpanic", "panic", "mce_panic", "d_lookup")
+    assert crash_site(inlined) == inlined[-1:]

@@ -26,6 +26,7 @@ from mftriage.model import (
 )
 from mftriage.triage import conclude
 from mftriage.verdict import RULES, decide
+from mftriage.verdict.explain import BACKGROUND, explained, why
 
 PFN = 0x1741
 BLAMING = {"unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash"}
@@ -531,3 +532,20 @@ def test_a_page_that_a_test_unpoisoned_is_no_longer_left() -> None:
     assert not facts("Fatal exception", failure(), page_requests=(asked,)).unrecovered()
     again = failure(time=12.0)
     assert facts("Fatal exception", again, page_requests=(asked,)).unrecovered() == [again]
+
+
+def test_every_rule_is_explained() -> None:
+    assert set(BACKGROUND) == set(RULES)
+    for name, rule in RULES.items():
+        text = explained(name, rule)
+        assert text.startswith(name) and BACKGROUND[name].errs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_why_ends_with_the_rule_that_decides(name: str) -> None:
+    given_facts, kind, confidence, rule = CASES[name]
+    lines = why(given_facts).splitlines()
+    decided = [line for line in lines if " decides: " in line]
+    assert decided == [f"{rule:24} decides: {kind}, {confidence}"]
+    asked = list(RULES)[: list(RULES).index(rule)]
+    assert [line.split()[0] for line in lines if "does not apply" in line] == asked
