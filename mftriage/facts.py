@@ -101,31 +101,22 @@ class Facts:
         That a page was poisoned already says nothing new of one whose first failure is known.
         """
         left: dict[str, list[MemoryFailure]] = {}
+        seen: set[str] = set()  # pages that failed before for a reason of their own
         for event in self.memory_failures:
+            again = "already" in (event.page_type or "")
             if event.action == "recovered":
                 left[event.pfn] = []  # taken out of use, whatever was said of it before
-            elif event.action in ("ignored", "failed", None):
-                known = left.setdefault(event.pfn, [])
-                again = "already" in (event.page_type or "")
-                if not again or event.pfn not in self._seen_before(event):
-                    known.append(event)
+            elif event.action in ("ignored", "failed", None) and not (again and event.pfn in seen):
+                left.setdefault(event.pfn, []).append(event)
+            if not again:
+                seen.add(event.pfn)
+        kept = {id(event) for events in left.values() for event in events}
         freed = {r.pfn: r.time or 0.0 for r in self.page_requests if r.kind == "unpoison"}
         return [
             e
             for e in self.memory_failures
-            if any(e is kept for kept in left.get(e.pfn, ()))
-            and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
+            if id(e) in kept and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
         ]
-
-    def _seen_before(self, event: MemoryFailure) -> set[str]:
-        """The pfns that failed before ``event`` for a reason of their own."""
-        seen = set()
-        for other in self.memory_failures:
-            if other is event:
-                break
-            if "already" not in (other.page_type or ""):
-                seen.add(other.pfn)
-        return seen
 
     def unhandled_records(self) -> list[HardwareError]:
         """Uncorrected memory errors of which nothing says what became of the page."""

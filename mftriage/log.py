@@ -12,16 +12,17 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mftriage.pattern import Pattern
 from mftriage.text import clean
 
 _MAX_LINE = 4096
 _MAX_WRAPS = 4  # pieces that one message is put together from
 
 # What stands in front of a message in a saved log: <N> syslog level, [time], [caller].
-_PREFIX = re.compile(
+_PREFIX = Pattern(
     r"(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
 )
-_LEVEL = re.compile(r"<([0-9]{1,4})>(?=\S)(?!\[)")
+_LEVEL = Pattern(r"<([0-9]{1,4})>(?=\S)(?!\[)")
 
 
 class LogRecord(NamedTuple):
@@ -206,12 +207,12 @@ class _Line(NamedTuple):
     pieces: int = 1
 
 
-_HOST_KERNEL = re.compile(
+_HOST_KERNEL = Pattern(
     r"(?:(?P<host>\S{1,255})\s+)?(?:[a-z]+\.[a-z]+ )?kernel(?:\[\d+\])?(?::| \S+ \S+ \S+)\s?"
 )
-_HOST_TIME = re.compile(r"(?P<host>\S{1,255})\s+(?=\[\s*[0-9]+\.[0-9]+\])")
-_OTHER_PROGRAM = re.compile(r"\S{1,255}\s+[\w./@()-]{1,64}(?:\[\d+\])?:")
-_PART = re.compile(r"(?:Panic|Oops|Emergency|Shutdown)#\d+ Part\d+$")  # pstore
+_HOST_TIME = Pattern(r"(?P<host>\S{1,255})\s+(?=\[\s*[0-9]+\.[0-9]+\])")
+_OTHER_PROGRAM = Pattern(r"\S{1,255}\s+[\w./@()-]{1,64}(?:\[\d+\])?:")
+_PART = Pattern(r"(?:Panic|Oops|Emergency|Shutdown)#\d+ Part\d+$")  # pstore
 _PRETTY = {0x2010: "-", 0x2011: "-", 0x2012: "-", 0x2013: "-", 0x2014: "-", 0x2212: "-"} | {
     0xA0: " ",
     0x2007: " ",

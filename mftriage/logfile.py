@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from mftriage.errors import DumpError
 from mftriage.log import LogRecord, TextLog
+from mftriage.pattern import Pattern
 
 _BLOCK = 1 << 20
 _SNIFF = 1 << 16
@@ -31,20 +30,20 @@ _NOTABLE = (
     *("oft offlin", "oft_offlin", "Linux version", "Unable to handle", "RAS: ", "protection fault"),
     *("kdump", "npoison", "cxl", "CXL", "suppressed", "oison", "{", "Booting Linux", "pgtable:"),
 )
-_CRASH = re.compile(r"panic|Oops|BUG|Unable to handle|Internal error|protection fault|Linux ver")
+_CRASH = Pattern(r"panic|Oops|BUG|Unable to handle|Internal error|protection fault|Linux ver")
 _CONTEXT, _TRACE = 8, 100  # lines
 
 
-@dataclass
 class LogFile:
     """An open log; reading it once gives ``records``, after which ``text`` knows what it met."""
 
-    path: str
-    format: str
-    size_bytes: int | None
-    text: TextLog
-    _stream: BinaryIO
-    complete: bool | None = None
+    def __init__(self, path: str, format: str, size_bytes: int | None, stream: BinaryIO) -> None:
+        self.path = path
+        self.format = format
+        self.size_bytes = size_bytes
+        self.text = TextLog()
+        self.complete: bool | None = None
+        self._stream = stream
 
     def records(self) -> Iterator[LogRecord]:
         """The log's records, in the file's order."""
@@ -118,7 +117,7 @@ def open_log(path: Path) -> LogFile | None:
         return None
     size = None if standard else path.stat().st_size
     name = "standard input" if standard else str(path)
-    return LogFile(name, "+".join(layers), size, TextLog(), stream)
+    return LogFile(name, "+".join(layers), size, stream)
 
 
 def located_log(path: Path) -> Path:
@@ -237,7 +236,7 @@ def _notable(block: str) -> Iterator[str]:
         start = max(block.rfind("\n", done, at) + 1, done)
         end = block.find("\n", at)
         end = len(block) if end < 0 else end
-        more = _TRACE if _CRASH.search(block, start, end) else _CONTEXT
+        more = _TRACE if _CRASH.search(block[start:end]) else _CONTEXT
         for _ in range(more):
             after = block.find("\n", end + 1)
             if after < 0:

@@ -259,3 +259,14 @@ def test_a_dump_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"KDUMP   " + bytes(4096))
     assert open_log(tmp_path / "x") is None
     assert open_log(tmp_path / "missing") is None
+
+
+def test_a_page_that_was_made_of_a_normalized_address_is_told(tmp_path: Path) -> None:
+    wrong = "[  515.0] Memory failure: 0x5dc2: recovery action for free buddy page: Recovered\n"
+    triage = of(tmp_path, wrong + UMC)
+    assert any("normalized" in row.why for row in triage.not_checked)
+
+
+def test_intel_s_address_counts_where_misc_calls_it_physical(tmp_path: Path) -> None:
+    triage = of(tmp_path, FATAL.replace("MISC 86", "MISC 6"))
+    assert triage.hardware_errors[0].physical_address is None and triage.page is None

@@ -8,7 +8,7 @@ cper-x86.c and cper_cxl.c the processor's and CXL's; the fields are those of UEF
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import cast
 
 from mftriage.log import LogRecord
@@ -20,7 +20,7 @@ from mftriage.model import (
     RecordDimm,
     Severity,
 )
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 _EVENT = Pattern(
     r"Hardware error from APEI Generic Hardware Error Source:\s*(\d{1,9})|Hardware error detected on CPU\s*(\d{1,9})"
@@ -61,17 +61,17 @@ _IS_MEMORY = {
 _SMBIOS_NONE = ("0xffff", "0xfffe")  # SMBIOS 3.6, 6.1: no handle
 
 
-@dataclass
 class Event:
     """The lines of one event, each as the record it came in and the text behind its prefix.
 
     ``headed`` and ``rated`` say whether the header and the severity have been seen.
     """
 
-    number: int | None = None
-    lines: list[tuple[LogRecord, str]] = field(default_factory=list)
-    headed: bool = False
-    rated: bool = False
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+        self.lines: list[tuple[LogRecord, str]] = []
+        self.headed = False
+        self.rated = False
 
     def add(self, record: LogRecord, text: str) -> None:
         """Take one more line; the rest of an endless event is dropped."""
@@ -110,32 +110,32 @@ def decode_event(event: Event, source: str, *, previous_boot: bool = False) -> l
         elif match := _TIME.match(text):
             head.timestamp = f"{match[1] or ''}{match[2].strip()}"
         elif match := _SECTION.match(text):
-            sections.append(_Section(match[2], []))
+            sections.append(_Section(match[2]))
         elif not text.startswith("It has been corrected"):
             if not sections:
-                sections.append(_Section(None, []))
+                sections.append(_Section(None))
             sections[-1].lines.append(text)
     raw = tuple(record.text for record, _ in event.lines[:_MAX_RAW])
     time = event.lines[0][0].time if event.lines else None
     return [
         _record(section, head, source, time, raw, previous_boot)
-        for section in sections or [_Section(None, [])]
+        for section in sections or [_Section(None)]
     ]
 
 
-@dataclass
 class _Head:
-    number: int | None
-    source_id: int | None = None
-    cpu: int | None = None
-    severity: str | None = None
-    timestamp: str | None = None
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+        self.source_id: int | None = None
+        self.cpu: int | None = None
+        self.severity: str | None = None
+        self.timestamp: str | None = None
 
 
-@dataclass
 class _Section:
-    severity: str | None
-    lines: list[str]
+    def __init__(self, severity: str | None) -> None:
+        self.severity = severity
+        self.lines: list[str] = []
 
 
 def _record(
@@ -209,9 +209,9 @@ def _details(
         if any(name in _PLACES for name, _ in named) and not line.startswith("physical"):
             for name, value in named:
                 if name in _IDS:
-                    places[name] = f"{int(value, 0):#x}" if value.startswith("0x") else value
+                    places[name] = f"{int(value, 16):#x}" if value.startswith("0x") else value
                 elif name in _PLACES:
-                    places[name] = int(value, 0)
+                    places[name] = int(value, 16 if value.startswith("0x") else 10)
             # an old kernel's line may go on with the DIMM
             _, dimm, place = line.partition("DIMM location:")
             if dimm:

@@ -12,37 +12,38 @@ from typing import TypedDict
 
 from mftriage.log import LogRecord
 from mftriage.model import Frame, Panic, Task
+from mftriage.pattern import Pattern
 
 # At the start of its line: other lines quote what devices and users say.
-_PANIC = re.compile(r"\s*(?:---\[ end )?Kernel panic - not syncing: (.*)")
+_PANIC = Pattern(r"\s*(?:---\[ end )?Kernel panic - not syncing: (.*)")
 # An oops starts a crash kernel before panic() is called (oops_end, die), so the log may end with it.
-_OOPS = re.compile(
+_OOPS = Pattern(
     r"(?:(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel|SError Interrupt)\b.*)"
 )
 # Of these, what stops the CPU; "BUG: Bad page state" and its like only tell.
-_FATAL_OOPS = re.compile(
+_FATAL_OOPS = Pattern(
     r"(?:Oops\b|Internal error: (?!Can't)|kernel BUG at|general protection fault|Unable to handle kernel\b|BUG: (?:unable to handle|kernel NULL pointer)|SError Interrupt on CPU)"
 )
-_SYNDROME = re.compile(
+_SYNDROME = Pattern(
     r"(?:Internal error: [^:]{1,80}: (?:0x)?|SError Interrupt on CPU\d+, code 0x|ESR = 0x)([0-9a-f]{8,16})\b"
 )
-_MCE_REASON = re.compile(r"mce: \[Hardware Error\]:?\s*(Machine [Cc]heck: .*)")
+_MCE_REASON = Pattern(r"mce: \[Hardware Error\]:?\s*(Machine [Cc]heck: .*)")
 # "RAX: 0000000000000000 RBX: ...", "R13: ..."; "x29: ffff800080d4bb40 x28: ..."
-_REGISTER = re.compile(r"\b(R[A-Z0-9]{1,2}|x\d{1,2}|CR2)\s?: ([0-9a-f]{16})\b")
+_REGISTER = Pattern(r"\b(R[A-Z0-9]{1,2}|x\d{1,2}|CR2)\s?: ([0-9a-f]{16})\b")
 _LOOK_BACK = 200  # lines of log in front of the panic that an oops may take
-_FAULT = re.compile(
+_FAULT = Pattern(
     r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
     r"(?:non-canonical |maybe for |for )address )(?:0x)?([0-9a-f]{8,16})\b"
 )
-_WHO = re.compile(
+_WHO = Pattern(
     r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)"
 )
-_TRACE_LINE = re.compile(
+_TRACE_LINE = Pattern(
     r"^\s*(?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[(\w+)\])?(?: \([A-Z]\))?\s*$"
 )
 # the frame that faulted, as it stands apart from the trace: newer and older x86
-_RIP = re.compile(r"(?:RIP: 0010:|\bIP: )(?:\[<[0-9a-f]+>\]\s*){0,2}([\w.$]+)\+(0x[0-9a-f]+)/0x")
-_PC = re.compile(r"\bpc : (?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x")
+_RIP = Pattern(r"(?:RIP: 0010:|\bIP: )(?:\[<[0-9a-f]+>\]\s*){0,2}([\w.$]+)\+(0x[0-9a-f]+)/0x")
+_PC = Pattern(r"\bpc : (?:\[<[0-9a-f]+>\] )?([\w.$]+)\+(0x[0-9a-f]+)/0x")
 _MAX_FRAMES = 64
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, NotChecked
+from mftriage.pattern import Pattern
 
 _BMC = "read the BMC's event log (ipmitool sel list) for that time"
 _CONSUMER = "ask the host's rasdaemon or mcelog for that time (ras-mc-ctl --errors)"
@@ -62,7 +63,7 @@ _SAID = (
         _CONSUMER,
     ),
 )
-_SUPPRESSED = re.compile(
+_SUPPRESSED = Pattern(
     r"((?:ghes|mce|__?print|apei|edac|cper|memory_failure|GHES)\w*): (\d{1,10}) (?:callbacks|output lines|messages) suppressed",
     re.IGNORECASE,
 )
@@ -96,6 +97,21 @@ def gaps(
                 remedy=remedy,
             )
     found = list(rows.values())
+    normalized = {
+        int(error.mce.addr, 16) >> 12
+        for error in errors
+        if error.mce and error.mce.addr and error.mce.address_kind == "normalized"
+    }
+    for event in failures:
+        if int(event.pfn, 16) in normalized:
+            found.append(
+                NotChecked(
+                    what=f"whether page {event.pfn} is the one that is bad",
+                    why="its number is that of an AMD memory controller's normalized address, which is no system address: most likely the wrong page was isolated",
+                    remedy="update the kernel, and have the BMC's event log name the DIMM",
+                )
+            )
+            break
     if suppressed:
         found.append(
             NotChecked(

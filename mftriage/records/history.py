@@ -7,7 +7,6 @@ sources, within two seconds and of one page, count as one event with the largest
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal
 
 from mftriage.model import CorrectedErrors, HardwareError
@@ -17,28 +16,32 @@ Shared = Literal["page", "row", "bank", "column", "device"]
 _SECONDS = 2.0
 _MAX_PLACES = 64
 _OTHERS = "other places"
+_LOCATED: tuple[Shared, ...] = ("row", "bank", "column", "device")
 _SHARED: tuple[Shared, ...] = ("page", "row", "bank", "column", "device")
 
 
-@dataclass
 class _Event:
-    sources: set[str]
-    time: float | None
-    page: int | None
-    count: int
-    place: str | None
-    rank: int
-    at: dict[Shared, int]
+    def __init__(self, error: HardwareError) -> None:
+        self.sources = {error.source}
+        self.time = error.time
+        self.page = _page(error)
+        self.count = error.count or 1
+        self.place, self.rank = _place(error)
+        self.at: dict[Shared, int] = {} if self.page is None else {"page": self.page}
+        for what in _LOCATED:
+            value = getattr(error.location, what) if error.location else None
+            if value is not None:
+                self.at[what] = value
 
 
-@dataclass
 class _Place:
-    count: int = 0
-    events: int = 0
-    first: float | None = None
-    last: float | None = None
-    seen: dict[Shared, tuple[int, int]] = field(default_factory=dict)  # value, times
-    differ: set[Shared] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.count = 0
+        self.events = 0
+        self.first: float | None = None
+        self.last: float | None = None
+        self.seen: dict[Shared, tuple[int, int]] = {}  # value, times
+        self.differ: set[Shared] = set()
 
 
 class History:
@@ -53,7 +56,7 @@ class History:
         for error in errors:
             if error.severity != "corrected" or not error.is_memory or error.source == "cec":
                 continue
-            event = _event(error)
+            event = _Event(error)
             now = self._open
             if now is not None and _same(now, event):
                 now.sources |= event.sources
@@ -114,17 +117,12 @@ def corrected_history(errors: Iterable[HardwareError]) -> tuple[CorrectedErrors,
     return history.result()
 
 
-def _event(error: HardwareError) -> _Event:
-    place, rank = _place(error)
-    page = int(error.physical_address, 16) >> 12 if error.physical_address else None
-    if page is None and error.edac is not None and error.edac.page is not None:
-        page = int(error.edac.page, 16)
-    at: dict[Shared, int] = {} if page is None else {"page": page}
-    for what in ("row", "bank", "column", "device"):
-        value = getattr(error.location, what) if error.location else None
-        if value is not None:
-            at[what] = value
-    return _Event({error.source}, error.time, page, error.count or 1, place, rank, at)
+def _page(error: HardwareError) -> int | None:
+    if error.physical_address:
+        return int(error.physical_address, 16) >> 12
+    if error.edac is not None and error.edac.page is not None:
+        return int(error.edac.page, 16)
+    return None
 
 
 def _same(now: _Event, event: _Event) -> bool:

@@ -6,15 +6,15 @@ arch/x86/kernel/cpu/mce/inject.c "Triggering MCE exception"; the call trace has 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, Panic
+from mftriage.pattern import Pattern
 
-_FAKE = re.compile(r"Fake error to 0x([0-9a-f]{1,16}) injected")
-_MCE = re.compile(r"Triggering MCE exception on CPU|mce: \[Hardware Error\]: Fake kernel panic")
+_FAKE = Pattern(r"Fake error to 0x([0-9a-f]{1,16}) injected")
+_MCE = Pattern(r"Triggering MCE exception on CPU|mce: \[Hardware Error\]: Fake kernel panic")
 _INJECTORS = (
     "hwpoison_inject",
     "madvise_inject_error",

@@ -18,9 +18,10 @@ VENDOR_INTEL, VENDOR_AMD, VENDOR_HYGON = 0, 2, 9  # asm/processor.h
 VENDORS = {VENDOR_INTEL: "Intel", VENDOR_AMD: "AMD", VENDOR_HYGON: "Hygon", 10: "Zhaoxin"}
 _AMD = (VENDOR_AMD, VENDOR_HYGON)
 SYNTHETIC_BANK = 255  # -1 in a byte: arch/x86/kernel/cpu/mce/apei.c, apei_mce_report_mem_error
-_UMC_HWID = (
-    0x96  # the memory controller's hardware id (arch/x86/kernel/cpu/mce/amd.c, smca_hwid_mcatypes)
-)
+# MISC[8:6] (SDM vol. 3B, 17.3.2.4): the physical address, or that of memory; 0 and 1 are the program's own
+_PHYSICAL_MODES = (2, 3)
+# The memory controller's hardware id (arch/x86/kernel/cpu/mce/amd.c, smca_hwid_mcatypes).
+_UMC_HWID = 0x96
 
 _FLAGS = {63: "VAL", 62: "OVER", 61: "UC", 60: "EN", 59: "MISCV", 58: "ADDRV", 57: "PCC"}
 _INTEL_FLAGS = _FLAGS | {56: "S", 55: "AR"}
@@ -193,12 +194,14 @@ def from_registers(
     """A record from a bank's registers; ``wall`` in seconds since the epoch.
 
     The address counts only where ADDRV is set; its valid bits are those from MISC's
-    least-significant valid bit up (MISC[5:0], where MISCV is set).  Where ADDR is no system
+    least-significant valid bit up (MISC[5:0], where MISCV is set).  Where ADDR is no physical
     address, or ``None`` because its line is lost, there is no ``physical_address``.
     """
     has_address = bool(status & ADDRESS_VALID) and addr is not None
     addr = addr or 0
     kind = address_kind(status, vendor, ipid, cpuid) if has_address else None
+    if vendor == VENDOR_INTEL and status & _MISC_VALID and misc >> 6 & 7 not in _PHYSICAL_MODES:
+        kind = None
     physical = has_address and kind == "physical"
     low = misc & 0x3F if status & _MISC_VALID and vendor not in _AMD else 0
     mask = (1 << 64) - (1 << low) if low else None

@@ -9,12 +9,12 @@ or that a process was killed for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal, cast
 
 from mftriage.log import LogRecord
 from mftriage.model import Action, MemoryFailure, PageRequest, Task, hexed
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 # The words behind the pfn are matched from their start on: a search takes quadratic time in some lines.
 # "Memory failure: 0x1: ..." since 4.x; "MCE 0x1: dirty LRU page recovery: Recovered" before.
@@ -46,15 +46,15 @@ _UNPOISON = Pattern(r"Unpoison: (?:(0x[0-9a-f]{1,16}): (.*)|([A-Za-z].*?) (0x[0-
 _MAX_NOTES = 8
 
 
-@dataclass
 class _Open:
     """An event that has no action line yet."""
 
-    time: float | None
-    killed: list[Task] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    unhandlable: bool = False
-    references: int | None = None
+    def __init__(self, time: float | None) -> None:
+        self.time = time
+        self.killed: list[Task] = []
+        self.notes: list[str] = []
+        self.unhandlable = False
+        self.references: int | None = None
 
 
 def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[MemoryFailure, ...]:

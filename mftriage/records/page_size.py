@@ -5,34 +5,34 @@ A wrong guess would name a wrong page, so that there is none without proof.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, hexed
+from mftriage.pattern import Pattern
 
 _SAMPLE = 5000  # records
 _SIZES = (4096, 16384, 65536)
 # arch/arm64/mm/fault.c, show_pte: "swapper pgtable: 64k pages, 48-bit VAs"
-_SAID = re.compile(r"pgtable: (4|16|64)k pages")
+_SAID = Pattern(r"pgtable: (4|16|64)k pages")
 _ARCHES = (
     (
         "x86_64",
-        re.compile(
+        Pattern(
             r"mce: |\bRIP: [0-9a-f]{4}:|\bR[A-D]X: [0-9a-f]{16}\b|</?TASK>|BIOS-e820|\bEDAC (?:skx|i10nm|sbridge|amd64|igen6|ie31200) |MC\d+_STATUS\[|\bx86\b|"
             r"PROCESSOR \d+:[0-9a-f]+ TIME|\bCMCI\b|Linux version .*(?:x86_64|amd64)|^PGD [0-9a-f]+ P[4U]D"
         ),
     ),
     (
         "arm64",
-        re.compile(
+        Pattern(
             r"\bx29: ?[0-9a-f]{16}|\bpc : |synchronous (?:external abort|parity)|SError Interrupt|Linux version .*(?:aarch64|arm64)|"
             r"Booting Linux on physical CPU|\bESR = 0x|pstate: [0-9a-f]+|ARM processor error|\bMPIDR\b"
         ),
     ),
-    ("ppc64", re.compile(r"^NIP:? |\bGPR\d\d: |\bNIP \[c0|powerpc|ppc64")),
-    ("s390x", re.compile(r"Krnl PSW|Krnl GPRS|s390x")),
+    ("ppc64", Pattern(r"^NIP:? |\bGPR\d\d: |\bNIP \[c0|powerpc|ppc64")),
+    ("s390x", Pattern(r"Krnl PSW|Krnl GPRS|s390x")),
 )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
+from mftriage.pattern import Pattern
 from mftriage.records.cper import Event, begins, decode_event
-from mftriage.records.pattern import Pattern
 
 MARKERS = ("[Hardware Error]", "BERT: ")
 

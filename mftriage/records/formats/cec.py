@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 MARKERS = ("Soft-offlining pfn",)
 

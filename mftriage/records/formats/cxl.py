@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from mftriage.log import LogRecord
 from mftriage.model import Detail, HardwareError, Severity
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 MARKERS = ("cxl", "CXL")
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mftriage.log import LogRecord
 from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm
-from mftriage.records.pattern import Pattern
+from mftriage.pattern import Pattern
 
 MARKERS = ("EDAC MC",)
 
@@ -88,8 +88,8 @@ def _error(
         while paren and "page:" not in inside.partition(" (")[0] and " (" in inside:
             more, _, inside = inside.partition(" (")
             head = f"{head} ({more}"
-        message, _, label = head.partition(" on ")
-        label = label.strip() or (None if " on " not in f"{head} " else "")
+        message, on, label = f" {head} ".partition(" on ")
+        label = label.strip() if on else None
         before, _, detail = inside.partition(" - ")
         if not detail:
             before, _, detail = inside.partition(" -")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
+from mftriage.pattern import Pattern
 from mftriage.records.mce import from_registers
-from mftriage.records.pattern import Pattern
 
 MARKERS = ("EDAC ",)
 

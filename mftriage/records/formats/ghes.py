@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
+from mftriage.pattern import Pattern
 from mftriage.records.cper import Event, begins, decode_event, looks_like
 from mftriage.records.formats.bert import region
-from mftriage.records.pattern import Pattern
 
 MARKERS = ("[Hardware Error]", "BERT: ")
 

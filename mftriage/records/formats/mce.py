@@ -8,12 +8,12 @@ is built with pr_cont, so that another CPU's may land within it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
+from mftriage.pattern import Pattern
 from mftriage.records.mce import from_registers
-from mftriage.records.pattern import Pattern
 
 MARKERS = ("[Hardware Error]", "mce: ", "MCE: ", "memory error", "Memory error", "poison in user")
 
@@ -35,15 +35,15 @@ _NOT_OURS = ("}[Hardware Error]", "EDAC ")
 _MAX_LINES = 8
 
 
-@dataclass
 class _Open:
     """A record whose lines still come."""
 
-    lines: list[LogRecord]
-    has_rip: bool = False
-    has_pairs: bool = False
-    has_processor: bool = False
-    reason: str | None = None
+    def __init__(self, first: LogRecord) -> None:
+        self.lines = [first]
+        self.has_rip = False
+        self.has_pairs = False
+        self.has_processor = False
+        self.reason: str | None = None
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
@@ -65,7 +65,7 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
         if "Hardware Error" not in text and "mce: " not in text and "MCE: " not in text:
             continue
         if _FIRST.search(text):
-            last = _Open([record])
+            last = _Open(record)
             found.append(last)
             waiting = [*waiting[-7:], last]
             _take(last, text)

@@ -9,12 +9,12 @@ memory controller (UMC) is normalized: it is no system address, and never makes 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MceRegisters, Severity
+from mftriage.pattern import Pattern
 from mftriage.records.mce import VENDOR_AMD, error_class, error_words, flags, is_umc
-from mftriage.records.pattern import Pattern
 
 MARKERS = ("[Hardware Error]", "BERT: ")
 
@@ -46,12 +46,12 @@ _MEMORY_WORDS = ("DRAM ECC error", "DRAM", "ECC error", "Write data poison")
 _MAX_LINES = 16
 
 
-@dataclass
 class _Open:
     """A decode whose lines still come."""
 
-    lines: list[LogRecord] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.lines: list[LogRecord] = []
+        self.seen: set[str] = set()
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 
 class Pattern:
@@ -23,7 +24,11 @@ class Pattern:
             found = re.compile(self._source, self._flags)
             # from now on the compiled methods stand in front of this class's
             self.__dict__.update(
-                _found=found, search=found.search, match=found.match, findall=found.findall
+                _found=found,
+                search=found.search,
+                match=found.match,
+                findall=found.findall,
+                finditer=found.finditer,
             )
         return found
 
@@ -34,6 +39,10 @@ class Pattern:
     def match(self, text: str) -> re.Match[str] | None:
         """The match at the start of ``text``."""
         return self.compiled.match(text)
+
+    def finditer(self, text: str) -> Iterator[re.Match[str]]:
+        """Every match in ``text``."""
+        return self.compiled.finditer(text)
 
     def findall(self, text: str) -> list[tuple[str, ...]]:
         """The groups of every match; the expression has two groups at least."""
