@@ -278,6 +278,9 @@ def test_commands_of_the_readme_work(tmp_path: Path) -> None:
     (tmp_path / "crash").mkdir()
     (tmp_path / "crash" / "vmcore").symlink_to(CAPSULE)
     (tmp_path / "vmcore").symlink_to(CAPSULE)
+    (tmp_path / "dmesg.txt").write_text(
+        "[    0.000000] Linux version 7.3.4\n[    1.5] usb 1-1: new\n"
+    )
     result = mftriage("analyze", CAPSULE, "-f", "json")
     (tmp_path / "result.json").write_text(result.stdout)
     for command in commands():
