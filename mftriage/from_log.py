@@ -59,6 +59,8 @@ def _facts(source: LogFile) -> Facts:
         boots.append(digest(boot))
         if len(boots) > 2:
             shorten(boots[-3])
+        if len(boots) > _MAX_BOOTS + 2:
+            del boots[0]
     if source.text.messages == 0:
         raise not_a_log()
     capture = bool(boots) and _is_capture(boots[-1])

@@ -69,7 +69,22 @@ class TextLog:
             raw = raw.rstrip("\r\n")
             if not raw:
                 continue
-            line = self._line(raw)
+            # A line that no record is made of is most of any log, and takes the short way.
+            match = _PREFIX.match(raw)
+            if match is not None and not _may_matter(raw) and " kernel: " not in raw:
+                if held is not None:
+                    yield from self._records(held)
+                    held = None
+                self.messages += 1
+                level = match["level"]
+                self._time = float(match["time"])
+                yield LogRecord(
+                    self._time,
+                    int(level) & 7 if level else None,
+                    clean(match["text"], _MAX_LINE),
+                )
+                continue
+            line = self._line(raw, match)
             if line is None:
                 continue
             if held is not None:
@@ -89,7 +104,12 @@ class TextLog:
         if held is not None:
             yield from self._records(held)
 
-    def _records(self, line: _Line) -> Iterator[LogRecord]:
+    def _records(self, line: _Line) -> Iterable[LogRecord]:
+        if line.prefixed and line.text.isascii() and not _may_be_glued(line.text):
+            return (LogRecord(line.time, line.level, clean(line.text, _MAX_LINE), line.clock),)
+        return self._pieces(line)
+
+    def _pieces(self, line: _Line) -> Iterator[LogRecord]:
         text = line.text[: 4 * _MAX_LINE]
         if not text.isascii():
             text = text.translate(_PRETTY)
@@ -105,8 +125,7 @@ class TextLog:
                 line.clock,
             )
 
-    def _line(self, raw: str) -> _Line | None:
-        match = _PREFIX.match(raw)
+    def _line(self, raw: str, match: re.Match[str] | None) -> _Line | None:
         if match is None:
             return self._strange(raw)
         self.messages += 1

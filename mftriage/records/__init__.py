@@ -5,7 +5,7 @@ A new record format is one new file in ``formats``, which is found by being ther
 
 from __future__ import annotations
 
-import pkgutil
+import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import NamedTuple
@@ -26,9 +26,10 @@ class Format(NamedTuple):
 
 def _found() -> dict[str, Format]:
     found = {}
-    for entry in sorted(pkgutil.iter_modules(formats.__path__), key=lambda entry: entry.name):
-        module = import_module(f"{formats.__name__}.{entry.name}")
-        found[entry.name.replace("_", "-")] = Format(module.decode, module.MARKERS)
+    files = os.listdir(formats.__path__[0])  # pkgutil would take longer than all the rest
+    for name in sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_")):
+        module = import_module(f"{formats.__name__}.{name}")
+        found[name.replace("_", "-")] = Format(module.decode, module.MARKERS)
     return found
 
 

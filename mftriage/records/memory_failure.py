@@ -132,9 +132,9 @@ def page_requests(log: Iterable[LogRecord]) -> tuple[PageRequest, ...]:
         text = record.text
         if "njecting memory" in text and (match := _INJECTED.search(text)):
             found.append(_request(record, "injection", match[1] or match[2], match[3]))
-        elif "oft" in text and (match := _SOFT_REQUEST.search(text)):
+        elif "oft offlin" in text and (match := _SOFT_REQUEST.search(text)):
             found.append(_request(record, "soft-offline-request", match[1], match[2]))
-        elif "oft" in text and (match := _SOFT.search(text)):
+        elif ("oft offline" in text or "oft_offline" in text) and (match := _SOFT.search(text)):
             found.append(_request(record, "soft-offline", match[1], None, match[2].strip()))
         elif "npoison: " in text and (match := _UNPOISON.search(text)):
             pfn, result = match[1] or match[4], match[2] or match[3]

@@ -25,6 +25,8 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     numbered: dict[int, Event] = {}
     loose: Event | None = None  # lines that have lost their number
     for record, of_bert in region(log):
+        if "mce: [" in record.text and "}[" not in record.text:
+            continue
         match = _LINE.search(record.text)
         if match is None:
             continue
@@ -35,7 +37,7 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
                 event = numbered[int(number)] = Event(int(number))
                 events.append(event)
             event.add(record, text)
-        elif not of_bert and "mce: [Hardware" not in record.text:
+        elif not of_bert:
             if loose is not None and loose.is_over(text):
                 loose = None
             if not (looks_like(text) or (loose is not None and _goes_with(loose, record, text))):

@@ -55,11 +55,11 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
         text = record.text
         if any(mark in text for mark in _NOT_OURS):
             continue
-        if match := _USER.search(text):
+        if "user" in text and (match := _USER.search(text)):
             found.append(_of_user(record, match[1], int(match[2], 16)))
         elif _NOT_RECOVERED in text:
             found.append(_plain(record, _NOT_RECOVERED))
-        elif match := _IGNORED.search(text):
+        elif "ignored" in text and (match := _IGNORED.search(text)):
             address = int(match[1], 16) << 12
             found.append(_of_user(record, "Uncorrected memory error in a page, ignored", address))
         if "Hardware Error" not in text and "mce: " not in text and "MCE: " not in text:

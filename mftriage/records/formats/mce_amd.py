@@ -59,8 +59,10 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     found: list[_Open] = []
     now: _Open | None = None
     for record in log:
+        if "mce: [" in record.text or "}[" in record.text or "EDAC MC" in record.text[:9]:
+            continue
         body = _BODY.search(record.text)
-        if body is None or "mce: [" in record.text or "EDAC MC" in record.text[:9]:
+        if body is None:
             continue
         kind = _kind(body[1])
         if kind is None:
