@@ -174,11 +174,11 @@ def _allocated(subject: Subject, address: int) -> bool | None:
     dump = subject.kernel.dump
 
     def look() -> bool | None:
-        from drgn.helpers import ValidationError  # few pages are a slab's
+        if not dump.memory.holds(subject.page.pfn):
+            return None  # as of most poisoned pages: then the imports would be in vain
+        from drgn.helpers import ValidationError
         from drgn.helpers.linux.slab import slab_object_info
 
-        if not dump.memory.holds(subject.page.pfn):
-            return None
         try:
             info = slab_object_info(subject.kernel.program, address)
         except (*DAMAGED, AttributeError, TypeError, ValidationError):
