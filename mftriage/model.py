@@ -493,11 +493,15 @@ class CorrectedErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEntry:
-    """One step from the first error to the crash; ``kind`` is error, failure, crash or note."""
+    """One step from the first error to the crash; ``kind`` is error, failure, crash or note.
+
+    ``exact`` is false where the time is known to the second only: struct mce has no finer clock.
+    """
 
     time: float | None
     kind: Literal["error", "failure", "crash", "note"]
     text: str
+    exact: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

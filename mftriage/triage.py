@@ -196,7 +196,12 @@ def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
             p for p in (record.severity, record.error_type, record.physical_address) if p
         )
         entries.append(
-            TimelineEntry(time=record.time, kind="error", text=f"{record.source}: {what}")
+            TimelineEntry(
+                time=record.time,
+                kind="error",
+                text=f"{record.source}: {what}",
+                exact=record.source != "mce" or "log" in record.media,
+            )
         )
     for event in facts.memory_failures:
         result = f": {event.action}" if event.action else ""

@@ -536,6 +536,7 @@ class Step(NamedTuple):
     time: str
     since_first: str | None
     gap: str | None
+    exact: bool
 
 
 def steps(triage: Triage) -> list[Step]:
@@ -545,18 +546,21 @@ def steps(triage: Triage) -> list[Step]:
     for entry in triage.timeline:
         now = entry.time if entry.time is not None and math.isfinite(entry.time) else None
         since_first = gap = None
-        if now is not None:
+        if now is not None and not entry.exact:
+            since_first = "to the second"
+        elif now is not None:
             if first is not None and last is not None:
                 since_first = f"+{duration(now - first)}"
                 gap = duration(now - last)
             first, last = now if first is None else first, now
-        made.append(Step(entry.kind, entry.text, now, clock(now), since_first, gap))
+        shown = clock(now) if entry.exact or now is None else f"{now:.0f}"
+        made.append(Step(entry.kind, entry.text, now, shown, since_first, gap, entry.exact))
     return made
 
 
 def error_to_crash(triage: Triage) -> str | None:
-    """Return how long the machine lived after the first error of the timeline."""
-    made = [step for step in steps(triage) if step.seconds is not None]
+    """Return how long the machine lived after the first error whose time is known exactly."""
+    made = [step for step in steps(triage) if step.seconds is not None and step.exact]
     errors = [step.seconds for step in made if step.kind in ("error", "failure")]
     crashes = [step.seconds for step in made if step.kind == "crash"]
     if not errors or not crashes or crashes[-1] is None or errors[0] is None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 
 from mftriage.facts import Facts
-from mftriage.model import Confidence, Fact, HardwareError, MemoryFailure, PageInfo, Verdict
+from mftriage.model import Confidence, Fact, HardwareError, Verdict
+from mftriage.verdict.evidence import (
+    event_words,
+    page_evidence,
+    page_words,
+    panic_message,
+    record_words,
+    records_evidence,
+    what_of,
+)
 
 # What 7.3's is_kernel_owned_page() covers (mm/memory-failure.c): reserved pages of any use, and three types.
 _PANICKING_OWNERS = {
@@ -52,12 +61,12 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
     Certain: the kernel itself says that it died of this page.
     """
     rule = "sysctl-panic"
-    match = _SYSCTL_PANIC.match(_message(facts))
+    match = _SYSCTL_PANIC.match(panic_message(facts))
     if match is None:
         return None
     pfn = int(match[1], 16)
     page = facts.pages.get(pfn)
-    evidence = [Fact(rule=rule, fact=f"the panic's words: {_message(facts)!r}")]
+    evidence = [Fact(rule=rule, fact=f"the panic's words: {panic_message(facts)!r}")]
     against: list[Fact] = []
     event = next(
         (e for e in reversed(facts.memory_failures) if e.pfn == match[1] and e.page_type), None
@@ -77,8 +86,8 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
         evidence.append(
             Fact(rule=rule, fact=f"vm.panic_on_unrecoverable_memory_failure is {facts.sysctl}")
         )
-    _page_evidence(rule, facts, pfn, evidence)
-    _records_evidence(rule, facts, pfn, evidence)
+    page_evidence(rule, facts, pfn, evidence)
+    records_evidence(rule, facts, pfn, evidence)
     kind = page.owner.kind if page is not None and page.owner is not None else None
     if kind not in (None, "unknown", *_PANICKING_OWNERS) and not (
         event and event.page_type in _EARLIER_WORDS
@@ -102,7 +111,7 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
     return Verdict(
         kind="unrecoverable-panic",
         confidence="certain",
-        summary=f"The kernel panicked at once on {cause} in {_page_words(page, pfn)}, which it could not recover.",
+        summary=f"The kernel panicked at once on {cause} in {page_words(page, pfn)}, which it could not recover.",
         evidence=tuple(evidence),
         against=tuple(against),
     )
@@ -114,20 +123,20 @@ def recovery_disabled(facts: Facts) -> Verdict | None:
     The panic's words are "Memory failure on page PFN" (mm/memory-failure.c, memory_failure).
     """
     rule = "recovery-disabled"
-    match = _NO_RECOVERY_PANIC.match(_message(facts))
+    match = _NO_RECOVERY_PANIC.match(panic_message(facts))
     if match is None:
         return None
     pfn = int(match[1], 16)
     evidence = [
-        Fact(rule=rule, fact=f"the panic's words: {_message(facts)!r}"),
+        Fact(rule=rule, fact=f"the panic's words: {panic_message(facts)!r}"),
         Fact(rule=rule, fact="the kernel says so only where vm.memory_failure_recovery is 0"),
     ]
-    _page_evidence(rule, facts, pfn, evidence)
-    _records_evidence(rule, facts, pfn, evidence)
+    page_evidence(rule, facts, pfn, evidence)
+    records_evidence(rule, facts, pfn, evidence)
     return Verdict(
         kind="fatal-hardware-error",
         confidence="certain",
-        summary=f"The kernel panicked on a memory error in {_page_words(facts.pages.get(pfn), pfn)}, because recovery is turned off.",
+        summary=f"The kernel panicked on a memory error in {page_words(facts.pages.get(pfn), pfn)}, because recovery is turned off.",
         evidence=tuple(evidence),
     )
 
@@ -141,7 +150,7 @@ def fatal_record(facts: Facts) -> Verdict | None:
     crash a later consequence: see crash-in-page.
     """
     rule = "fatal-record"
-    message = _message(facts)
+    message = panic_message(facts)
     from_mce, from_firmware = _MCE_PANIC.match(message), _GHES_PANIC.match(message)
     source = (
         "mce"
@@ -161,13 +170,13 @@ def fatal_record(facts: Facts) -> Verdict | None:
     evidence = [Fact(rule=rule, fact=f"the panic's words: {message!r}")]
     records = _final_records(facts, source)
     for record in records:
-        evidence.append(Fact(rule=rule, fact=_record_words(record)))
+        evidence.append(Fact(rule=rule, fact=record_words(record)))
     memory = [r for r in records if r.is_memory]
     if records and not memory and all(r.is_memory is False for r in records):
         return Verdict(
             kind="hardware-not-memory",
             confidence="high",
-            summary=f"The machine died of a hardware error that is not memory: {_what(records[-1])}.",
+            summary=f"The machine died of a hardware error that is not memory: {what_of(records[-1])}.",
             evidence=tuple(evidence),
         )
     named = next((r for r in [*memory, *records] if r.physical_address), None)
@@ -190,8 +199,8 @@ def fatal_record(facts: Facts) -> Verdict | None:
         pfn = facts.pfn_of(named.physical_address)
         where = f"memory at {named.physical_address}"
         if pfn is not None:
-            where = _page_words(facts.pages.get(pfn), pfn)
-            _page_evidence(rule, facts, pfn, evidence)
+            where = page_words(facts.pages.get(pfn), pfn)
+            page_evidence(rule, facts, pfn, evidence)
     return Verdict(
         kind="fatal-hardware-error",
         confidence="certain" if memory else "medium",
@@ -217,7 +226,7 @@ def capture_kernel_log(facts: Facts) -> Verdict | None:
         summary="This is the log of the kernel that saved the dump; the crash stands in the log of the one before.",
         evidence=(
             Fact(rule=rule, fact="its messages are those of kdump saving a dump"),
-            *(Fact(rule=rule, fact=_record_words(r)) for r in facts.hardware_errors[:4]),
+            *(Fact(rule=rule, fact=record_words(r)) for r in facts.hardware_errors[:4]),
         ),
     )
 
@@ -232,12 +241,12 @@ def crash_on_request(facts: Facts) -> Verdict | None:
     if facts.panic is None:
         return None
     asked = any(frame.function == "sysrq_handle_crash" for frame in facts.panic.trace[:8])
-    if not asked and not _SYSRQ.match(_message(facts)):
+    if not asked and not _SYSRQ.match(panic_message(facts)):
         return None
-    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}")]
+    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or panic_message(facts)}")]
     if asked:
         evidence.append(Fact(rule=rule, fact="sysrq_handle_crash() is on the stack"))
-    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    evidence += [Fact(rule=rule, fact=event_words(e)) for e in facts.memory_failures[:8]]
     left = len({e.pfn for e in facts.unrecovered()})
     against = [
         Fact(rule=rule, fact=f"{left} page(s) with an unrecovered memory failure were in use")
@@ -279,9 +288,9 @@ def crash_in_page(facts: Facts) -> Verdict | None:
         text = f"{tie.where} holds {tie.address:#x}: with bit {tie.flipped_bit} flipped back, it lies in the page"
     if tie.provided is not None:
         text += f" provided that {tie.provided}, which a log can't show"
-    first = _event_words(event) if event else "the log no longer shows the failure of the page"
+    first = event_words(event) if event else "the log no longer shows the failure of the page"
     evidence = [Fact(rule=rule, fact=first), Fact(rule=rule, fact=text)]
-    evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}"))
+    evidence.append(Fact(rule=rule, fact=f"the crash: {facts.oops or panic_message(facts)}"))
     if event is not None and event.time is not None and facts.panic.time is not None:
         evidence.append(
             Fact(
@@ -289,12 +298,12 @@ def crash_in_page(facts: Facts) -> Verdict | None:
                 fact=f"the crash came {facts.panic.time - event.time:.1f} s after the failure",
             )
         )
-    _page_evidence(rule, facts, tie.pfn, evidence)
-    _records_evidence(rule, facts, tie.pfn, evidence)
+    page_evidence(rule, facts, tie.pfn, evidence)
+    records_evidence(rule, facts, tie.pfn, evidence)
     return Verdict(
         kind="delayed-crash",
         confidence=confidence,
-        summary=f"The crash touched {_page_words(facts.pages.get(tie.pfn), tie.pfn)}, which a memory failure had hit before and the kernel had left in use.",
+        summary=f"The crash touched {page_words(facts.pages.get(tie.pfn), tie.pfn)}, which a memory failure had hit before and the kernel had left in use.",
         evidence=tuple(evidence),
     )
 
@@ -308,9 +317,9 @@ def external_abort(facts: Facts) -> Verdict | None:
     """
     rule = "external-abort"
     panic = facts.panic
-    if panic is None or not _ABORT.search(f"{_message(facts)} {facts.oops or ''}"):
+    if panic is None or not _ABORT.search(f"{panic_message(facts)} {facts.oops or ''}"):
         return None
-    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or _message(facts)}")]
+    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or panic_message(facts)}")]
     left = [e for e in facts.unrecovered() if not _after(e.time, panic.time)]
     if left and facts.registers_known:
         return None
@@ -320,7 +329,7 @@ def external_abort(facts: Facts) -> Verdict | None:
             kind="delayed-crash",
             confidence="medium" if len(pages) == 1 else "low",
             summary=f"The CPU took an external abort, as from bad memory, after a memory failure in page {left[-1].pfn} had been left unrecovered.",
-            evidence=(*evidence, *(Fact(rule=rule, fact=_event_words(e)) for e in left[:8])),
+            evidence=(*evidence, *(Fact(rule=rule, fact=event_words(e)) for e in left[:8])),
             against=(Fact(rule=rule, fact="the log has no address or register of the crash"),),
         )
     done = {int(e.pfn, 16) for e in facts.memory_failures}
@@ -339,7 +348,7 @@ def external_abort(facts: Facts) -> Verdict | None:
             kind="fatal-hardware-error",
             confidence="high",
             summary=f"The CPU took an external abort right after firmware had reported an uncorrected memory error{where}.",
-            evidence=(*evidence, *(Fact(rule=rule, fact=_record_words(r)) for r in records[-4:])),
+            evidence=(*evidence, *(Fact(rule=rule, fact=record_words(r)) for r in records[-4:])),
         )
     return None
 
@@ -358,8 +367,8 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
     return Verdict(
         kind="possible-delayed-crash",
         confidence="low",
-        summary=f"A memory failure in {_page_words(facts.pages.get(int(events[-1].pfn, 16)), int(events[-1].pfn, 16))} was left unrecovered before the crash, but nothing ties the crash to it.",
-        evidence=tuple(Fact(rule=rule, fact=_event_words(e)) for e in events[:8]),
+        summary=f"A memory failure in {page_words(facts.pages.get(int(events[-1].pfn, 16)), int(events[-1].pfn, 16))} was left unrecovered before the crash, but nothing ties the crash to it.",
+        evidence=tuple(Fact(rule=rule, fact=event_words(e)) for e in events[:8]),
         against=tuple(against),
     )
 
@@ -373,7 +382,7 @@ def _unhandled(rule: str, facts: Facts) -> Verdict | None:
         kind="possible-delayed-crash",
         confidence="low",
         summary="An uncorrected memory error was reported before the crash, and nothing says that its page was isolated; but nothing ties the crash to it.",
-        evidence=tuple(Fact(rule=rule, fact=_record_words(r)) for r in records[:8]),
+        evidence=tuple(Fact(rule=rule, fact=record_words(r)) for r in records[:8]),
         against=(Fact(rule=rule, fact="no address of the crash lies in its page"),),
     )
 
@@ -407,7 +416,7 @@ def raised_by_hardware(facts: Facts) -> Verdict | None:
     may have been memory: no rule before this one could tie it to a page or a record.
     """
     rule = "raised-by-hardware"
-    words = next((w for w in (facts.oops or "", _message(facts)) if _RAISED.search(w)), None)
+    words = next((w for w in (facts.oops or "", panic_message(facts)) if _RAISED.search(w)), None)
     if facts.panic is None or words is None:
         return None
     return Verdict(
@@ -421,7 +430,7 @@ def raised_by_hardware(facts: Facts) -> Verdict | None:
 def crash_without_failure(facts: Facts) -> Verdict | None:
     """The machine crashed, and no memory failure was left unrecovered: memory did not do it."""
     rule = "crash-without-failure"
-    message = facts.oops or _message(facts)
+    message = facts.oops or panic_message(facts)
     if facts.panic is None or not facts.log or not message:
         return None
     evidence = [Fact(rule=rule, fact=f"the crash: {message}")]
@@ -433,7 +442,7 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
             else "the log has no memory failure",
         )
     )
-    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    evidence += [Fact(rule=rule, fact=event_words(e)) for e in facts.memory_failures[:8]]
     against = []
     if facts.poisoned_pages and not facts.memory_failures:
         against.append(
@@ -462,13 +471,13 @@ def fatal_record_at_end(facts: Facts) -> Verdict | None:
         return None
     last = [r for r in records if r.raw == records[-1].raw]
     memory = [r for r in last if r.is_memory]
-    evidence = [Fact(rule=rule, fact=_record_words(r)) for r in last[:4]]
+    evidence = [Fact(rule=rule, fact=record_words(r)) for r in last[:4]]
     against = (Fact(rule=rule, fact="the panic itself is not in the log"),)
     if not memory:
         return Verdict(
             kind="hardware-not-memory",
             confidence="medium",
-            summary=f"The log ends with a fatal hardware error that is not memory: {_what(last[-1])}.",
+            summary=f"The log ends with a fatal hardware error that is not memory: {what_of(last[-1])}.",
             evidence=tuple(evidence),
             against=against,
         )
@@ -494,7 +503,7 @@ def no_crash(facts: Facts) -> Verdict | None:
         else "no CPU has called panic(), and "
     )
     evidence = [Fact(rule=rule, fact=f"{asked}the log has no panic or oops")]
-    evidence += [Fact(rule=rule, fact=_event_words(e)) for e in facts.memory_failures[:8]]
+    evidence += [Fact(rule=rule, fact=event_words(e)) for e in facts.memory_failures[:8]]
     left = facts.unrecovered()
     tail = ""
     if left:
@@ -523,66 +532,13 @@ def not_enough(facts: Facts) -> Verdict | None:
     )
 
 
-def _message(facts: Facts) -> str:
-    return (facts.panic.message if facts.panic else None) or ""
-
-
 def _consumed_poison(facts: Facts) -> bool:
     """Whether the crash itself was raised by the hardware: a machine check or an external abort."""
-    words = f"{_message(facts)} {facts.oops or ''}"
+    words = f"{panic_message(facts)} {facts.oops or ''}"
     return bool(
-        _MCE_PANIC.match(_message(facts)) or re.search("synchronous external abort|SError", words)
+        _MCE_PANIC.match(panic_message(facts))
+        or re.search("synchronous external abort|SError", words)
     )
-
-
-def _page_words(page: PageInfo | None, pfn: int) -> str:
-    if page is None or page.owner is None or page.owner.kind == "unknown":
-        return f"page {pfn:#x}"
-    owner = page.owner
-    what = f"slab cache {owner.slab_cache}" if owner.slab_cache else owner.kind.replace("-", " ")
-    return f"page {pfn:#x} ({what})"
-
-
-def _event_words(event: MemoryFailure) -> str:
-    words = event.page_type or "a failure"
-    return f"Memory failure {event.pfn}: {words}" + (f": {event.action}" if event.action else "")
-
-
-def _record_words(record: HardwareError) -> str:
-    parts = [f"{record.source} record ({' and '.join(record.media)})"]
-    parts += [p for p in (record.severity, record.error_type) if p]
-    if record.mce:
-        parts.append(f"bank {record.mce.bank} status {record.mce.status}")
-    if record.physical_address:
-        parts.append(f"at {record.physical_address}")
-    return ", ".join(parts)
-
-
-def _page_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> None:
-    page = facts.pages.get(pfn)
-    if page is None:
-        return
-    if page.hwpoison:
-        evidence.append(Fact(rule=rule, fact=f"struct page {pfn:#x} has PG_hwpoison set"))
-    if page.owner is not None and page.owner.kind != "unknown":
-        evidence.append(
-            Fact(
-                rule=rule,
-                fact=f"the dump shows whose it is: {page.owner.detail or page.owner.kind}",
-            )
-        )
-    if page.content_in_dump is False and facts.dump.complete:
-        evidence.append(
-            Fact(
-                rule=rule,
-                fact="the page's content is not in the dump (makedumpfile leaves poisoned pages out)",
-            )
-        )
-
-
-def _records_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) -> None:
-    for record in facts.records_of(pfn)[:4]:
-        evidence.append(Fact(rule=rule, fact=_record_words(record)))
 
 
 def _final_records(facts: Facts, source: str) -> list[HardwareError]:
@@ -612,11 +568,6 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
         cause = [r for r in exceptions if r.is_memory and not _after(last.time, r.time, 5.0)]
         return [*cause[-1:], last]
     return exceptions[-1:]
-
-
-def _what(record: HardwareError) -> str:
-    device = record.firmware.device if record.firmware else None
-    return (record.error_type or record.source) + (f" of {device}" if device else "")
 
 
 def _kills(record: HardwareError) -> bool:

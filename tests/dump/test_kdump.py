@@ -182,3 +182,26 @@ def test_a_bitmap_that_claims_the_world(tmp_path: Path) -> None:
     index = Index(_fd(path), Layout(1 << 20, PAGE, (1 << 31) * (1 << 20), 1 << 40))
     assert index.find(12345) is None
     assert index.expected_size() > 3 * PAGE
+
+
+def test_the_library_never_sees_a_page_behind_the_cut(tmp_path: Path) -> None:
+    """libkdumpfile maps the file: one look behind its end, and the process dies of SIGBUS."""
+    pages = {1: b"a" * PAGE, 2: b"b" * PAGE}
+    raw = bytearray(build(pages, "plain"))
+    at = layout_of(pages).descriptors_at
+    for index in range(len(pages)):
+        raw[at + 24 * index + 12] = 2  # DUMP_DH_COMPRESSED_LZO
+    asked: list[int] = []
+
+    class Library:
+        def read(self, address: int, size: int, physical: bool) -> bytes:
+            asked.append(address // PAGE)
+            return pages[address // PAGE]
+
+    path = tmp_path / "dump"
+    path.write_bytes(raw[:-1])
+    reader = KdumpMemory(_fd(path), layout_of(pages), Library)  # type: ignore[arg-type]
+    assert reader.read(PAGE, PAGE) == pages[1]
+    with pytest.raises(FaultError):
+        reader.read(2 * PAGE, PAGE)
+    assert asked == [1]
