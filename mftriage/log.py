@@ -44,11 +44,6 @@ def lines_of(text: str, time: float | None, level: int | None) -> list[LogRecord
     return [LogRecord(time, level, clean(line, _MAX_LINE)) for line in text.split("\n")]
 
 
-def parse_text(lines: Iterable[str]) -> list[LogRecord]:
-    """A saved kernel log (``vmcore-dmesg.txt``, ``dmesg``): a line without a time keeps the last one's."""
-    return list(TextLog().read(lines))
-
-
 class TextLog:
     """A reader of saved logs.
 

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mftriage.log import LogRecord, TextLog
+
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures"
 _X86 = json.loads((FIXTURES / "x86_64-dentry" / "expected.json").read_text(encoding="utf-8"))
@@ -145,3 +147,8 @@ def mftriage(
         cwd=cwd,
         check=False,
     )
+
+
+def parse_text(lines: Iterable[str]) -> list[LogRecord]:
+    """The records of a saved log."""
+    return list(TextLog().read(lines))

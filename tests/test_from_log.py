@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import zstandard
 
-from mftriage.log import parse_text, split_boots
+from mftriage.log import split_boots
 from mftriage.logfile import open_log
 from mftriage.model import Triage
 from mftriage.records.digest import digest
 from mftriage.records.history import corrected_history
 from mftriage.triage import analyze
-from tests.craft import ROOT, mftriage
+from tests.craft import ROOT, mftriage, parse_text
 
 ABORT = """\
 [88690.478913] [ T593001] {1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 784

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mftriage.log import LogRecord, lines_of, parse_text
+from mftriage.log import LogRecord, lines_of
 from mftriage.text import c_string, clean
+from tests.craft import parse_text
 
 QUICK = settings(max_examples=300, derandomize=True, deadline=None, database=None)
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mftriage.log import LogRecord, parse_text
+from mftriage.log import LogRecord
 from mftriage.records import log_records
 from mftriage.records.memory_failure import memory_failures
+from tests.craft import parse_text
 
 PANIC = """\
 [   10.407795] Memory failure: 0x13b2: unhandlable page.

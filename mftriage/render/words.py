@@ -360,7 +360,10 @@ def record_facts(record: HardwareError) -> Facts:
         *_nested("firmware", record.firmware),
         *_nested("EDAC", record.edac),
         ("other fields", "; ".join(f"{d.name}: {d.value}" for d in record.details[:_DETAILS])),
-        ("logged at", None if record.time is None else f"{clock(record.time)} s"),
+        (
+            "logged at" if "log" in record.media else "happened at",
+            None if record.time is None else f"{_when(record)} s",
+        ),
         ("hardware's clock", record.wall_time and moment(record.wall_time)),
     )
 
@@ -556,6 +559,12 @@ def steps(triage: Triage) -> list[Step]:
         shown = clock(now) if entry.exact or now is None else f"{now:.0f}"
         made.append(Step(entry.kind, entry.text, now, shown, since_first, gap, entry.exact))
     return made
+
+
+def _when(record: HardwareError) -> str:
+    """The record's time; struct mce knows only the second."""
+    exact = record.source != "mce" or "log" in record.media
+    return clock(record.time) if exact else f"{record.time:.0f} (to the second)"
 
 
 def error_to_crash(triage: Triage) -> str | None:

@@ -142,7 +142,8 @@ def _use_dwarf(kernel: Kernel, vmlinux: Path | str, progress: Progress) -> None:
         kallsyms = Kallsyms(program, kernel.dump.vmcoreinfo, _image_reader(kernel))
     except MftriageError:
         raise
-    except Exception:  # as above
+    except Exception as error:  # of damaged tables drgn tells in errors of many classes
+        kernel.why_not_better = f"names come from the vmlinux alone: {error}"
         kernel._address = lambda name: program.symbol(name).address
         kernel._nearest = lambda address: _place(program.symbol(address), address)
     else:

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from mftriage.log import parse_text, split_boots
+from mftriage.log import split_boots
 from mftriage.records import log_records
 from mftriage.records.crash import crash_addresses, crash_from_log
 from mftriage.records.gaps import gaps
@@ -18,6 +18,7 @@ from mftriage.records.history import corrected_history
 from mftriage.records.injection import mark_injected
 from mftriage.records.memory_failure import memory_failures, page_requests
 from mftriage.records.page_size import arch_of, page_size_of
+from tests.craft import parse_text
 from tests.records.test_formats import LINES, check
 
 EXTRA = [

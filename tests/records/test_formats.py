@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mftriage.codec import _plain
-from mftriage.log import LogRecord, parse_text
+from mftriage.log import LogRecord
 from mftriage.model import HardwareError
 from mftriage.records import FORMATS, formats, log_records
+from tests.craft import parse_text
 
 DATA = sorted((Path(__file__).parent / "data").glob("*.txt"))
 ROOT = Path(__file__).parents[2]

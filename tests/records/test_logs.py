@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mftriage.log import LogRecord, parse_text
+from mftriage.log import LogRecord
 from mftriage.model import Action, HardwareError
 from mftriage.records import DECODERS, log_records
 from mftriage.records.memory_failure import injected_pfns, memory_failures
+from tests.craft import parse_text
 
 GHES = """\
 [   20.189] {1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 1
