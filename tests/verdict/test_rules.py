@@ -80,7 +80,7 @@ def told(given_facts: Facts) -> tuple[str, str, str]:
 
 SEA = "Internal error: synchronous external abort: 0000000096000410 [#1] SMP"
 LOG = DumpInfo(path="dmesg.txt", page_size=4096, symbols="log-only", format="log")
-TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123),)
+TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123, how="access"),)
 POISONED = (PoisonedPage(pfn=f"{PFN:#x}", owner_kind="slab"),)
 CASES: dict[str, tuple[Facts, str, str, str]] = {
     "the sysctl": (
@@ -123,7 +123,7 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         facts(
             *("Fatal local machine check", failure()),
             hardware_errors=(mce(time=15.0),),
-            ties=(Tie(PFN, "the machine check's address", PFN * 4096),),
+            ties=(Tie(PFN, "the machine check's address", PFN * 4096, how="record"),),
         ),
         *("delayed-crash", "certain", "crash-in-page"),
     ),
@@ -142,7 +142,10 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     "an oops with a register in the page, and the fault address a bit away": (
         facts(
             *("Fatal exception", failure()),
-            ties=(Tie(PFN, "register RAX", 1), Tie(PFN, "the fault address", 1 << 62, 62)),
+            ties=(
+                Tie(PFN, "register RAX", 1),
+                Tie(PFN, "the fault address", 1 << 62, 62, how="access"),
+            ),
         ),
         *("delayed-crash", "high", "crash-in-page"),
     ),
@@ -184,7 +187,12 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         *("inconclusive", "low", "fatal-record"),
     ),
     "an oops a bit away from it": (
-        facts("Fatal exception", failure(), ties=(Tie(PFN, "register RAX", 1 << 62, 62),)),
+        facts(
+            "Fatal exception",
+            failure(),
+            ties=(Tie(PFN, "register RAX", 1 << 62, 62),),
+            oops=OOPS,
+        ),
         *("delayed-crash", "high", "crash-in-page"),
     ),
     "an oops with a failure before it": (
@@ -337,7 +345,7 @@ def test_a_triage_comes_of_it(name: str) -> None:
     given_facts, kind, *_ = CASES[name]
     triage = conclude(given_facts)
     assert triage.verdict.kind == kind
-    assert triage.signature is not None and triage.signature.startswith(f"1:{kind}")
+    assert triage.signature is not None and triage.signature.startswith(f"2:{kind}:")
     times = [entry.time for entry in triage.timeline if entry.time is not None]
     assert times == sorted(times)
     if kind == "unrelated" and not given_facts.unrecovered():
