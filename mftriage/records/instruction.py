@@ -33,14 +33,14 @@ def accesses(registers: Registers, arch: str | None, at: int | None = None) -> t
 
 def _decoded(code: bytes, arch: str | None, at: int) -> CsInsn | None:
     """The first instruction of ``code``."""
+    if not code or arch not in ("x86_64", "arm64"):
+        return None
     import capstone
 
     kind = {
         "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
         "arm64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN),
-    }.get(arch or "")
-    if kind is None or not code:
-        return None
+    }[arch]
     decoder = capstone.Cs(*kind)
     decoder.detail = True
     return next(decoder.disasm(code, at, 1), None)
