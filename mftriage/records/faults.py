@@ -13,6 +13,8 @@ from mftriage.records.registers import Registers, walked_tables
 
 ORDER: tuple[TieKind, ...] = get_args(TieKind)
 _SECONDS = 1.0  # from the record that the crash is about to the panic
+_AT_ONCE = 0.5  # between the records of one exception
+_MCIP = 4  # of MCG_STATUS: read inside a machine-check exception (SDM vol. 3B, 16.3.1.2)
 _NO_POINTERS = ("cr2", "cr3")
 
 
@@ -59,18 +61,34 @@ def touched_by(
 def record_ties(
     panic: Panic, records: Sequence[HardwareError], pfns: Collection[int], page_size: int
 ) -> list[Tie]:
-    """The machine checks of the crash whose address lies in one of the pages."""
+    """The last machine check before the panic, where its address lies in one of the pages."""
+    exceptions = [
+        record
+        for record in records
+        if record.mce
+        and int(record.mce.mcgstatus or "0", 16) & _MCIP
+        and record.severity != "corrected"
+        and _shortly_before(record, panic)
+    ]
+    last = max((r.time for r in exceptions if r.time is not None), default=None)
     ties = []
-    for record in records:
-        late = record.time is None or panic.time is None or panic.time - record.time <= _SECONDS
-        if not late or record.physical_address is None or record.severity == "corrected":
+    for record in exceptions:
+        if record.physical_address is None:
             continue
+        if None not in (record.time, last) and last - record.time > _AT_ONCE:  # type: ignore[operator]
+            continue  # of an exception before, which the kernel survived
         address = int(record.physical_address, 16)
-        if record.mce and int(record.mce.mcgstatus or "0", 16) & 4 and address // page_size in pfns:
-            ties.append(
-                Tie(address // page_size, "the machine check's address", address, how="record")
-            )
+        if address // page_size in pfns:
+            where = "the machine check's address"
+            ties.append(Tie(address // page_size, where, address, how="record"))
     return ties
+
+
+def _shortly_before(record: HardwareError, panic: Panic) -> bool:
+    """Whether the machine may have died of that record; a wall clock's time may be two seconds off."""
+    if record.time is None or panic.time is None:
+        return True
+    return panic.time - record.time <= (_SECONDS if record.time_is_exact else _SECONDS + 2)
 
 
 def table_ties(

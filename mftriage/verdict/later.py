@@ -11,6 +11,7 @@ from mftriage.model import Confidence, Fact, MemoryFailure, Verdict
 from mftriage.stack import site
 from mftriage.verdict.evidence import (
     ABORT,
+    MCE_PANIC,
     consumed_poison,
     event_words,
     is_after,
@@ -88,8 +89,8 @@ def _weight(facts: Facts, tie: Tie) -> Confidence | None:
     """How sure a tie makes; ``None``: it proves nothing by itself."""
     consumed = consumed_poison(facts)
     sure = tie.flipped_bit is None and tie.provided is None
-    if tie.how == "record":
-        return "certain"
+    if tie.how == "record":  # of another exception than the one that the machine died of, else
+        return "certain" if MCE_PANIC.match(panic_message(facts)) else None
     if tie.how == "access":
         if consumed:
             return "certain" if sure else "high"

@@ -94,9 +94,7 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
     evidence.append(
         Fact(
             rule=rule,
-            fact="every memory failure in the log was recovered"
-            if facts.memory_failures
-            else "the log has no memory failure",
+            fact=_what_became(facts),
         )
     )
     evidence += [Fact(rule=rule, fact=event_words(e)) for e in facts.memory_failures[:8]]
@@ -120,6 +118,14 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
         evidence=tuple(evidence),
         against=tuple(against),
     )
+
+
+def _what_became(facts: Facts) -> str:
+    if not facts.memory_failures:
+        return "the log has no memory failure"
+    if any(e.action == "delayed" for e in facts.memory_failures):
+        return "every memory failure in the log was recovered or delayed, which keeps the page from use"
+    return "every memory failure in the log was recovered"
 
 
 def no_crash(facts: Facts) -> Verdict | None:
