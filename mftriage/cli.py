@@ -172,6 +172,60 @@ def convert(
 
 
 @app.command()
+def attach(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRIAGE.json|VMCORE", readable=False, help="A saved JSON result, or a dump."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="SYSTEM:TARGET", help="The ticket or project: github:OWNER/REPO#12."
+        ),
+    ],
+    capsule: Annotated[
+        bool, typer.Option("--capsule", help="Attach the evidence capsule too; needs the dump.")
+    ] = False,
+    lean: LeanOption = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Only change what is there; add nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+    ] = False,
+    symbols: SymbolsOption = None,
+    scan_seconds: ScanOption = 10.0,
+) -> None:
+    """Put the report on a ticket, once, with the evidence attached."""
+    from mftriage.tickets.attach import parcel
+    from mftriage.tickets.deliver import check, deliver, saved
+    from mftriage.tickets.target import parse
+
+    target = parse(to)
+    check(target, os.environ)
+    triage, evidence = saved(path), None
+    if triage is not None and capsule:
+        raise UsageError("a saved result has no memory for a capsule", "name the dump instead")
+    if triage is None:
+        from mftriage.triage import analyze as run
+
+        analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
+        try:
+            triage = analysis.triage
+            if capsule:
+                from mftriage.capsule import content
+
+                evidence = content(analysis, lean=lean)
+        finally:
+            analysis.close()
+    sent = parcel(triage, evidence)
+    for line in deliver(sent, target, os.environ, update_only=update, dry_run=dry_run):
+        _print(line)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of the result."""
     import json

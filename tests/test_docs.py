@@ -145,7 +145,9 @@ def repeatable(command: str) -> bool:
     return bool(
         re.fullmatch(r"mftriage [^|&;<>$]*", command)
         and not re.search(r" (-o|--output|--capsule|--force)\b", command)
-        and not re.match(r"mftriage (analyze|convert|capsule) (?!fixtures/|reports/)", command)
+        and not re.match(
+            r"mftriage (analyze|attach|convert|capsule) (?!fixtures/|reports/)", command
+        )
     )
 
 

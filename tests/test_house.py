@@ -68,6 +68,11 @@ def test_only_the_fleet_knows_pandas(source: Path) -> None:
 
 
 @each_source
+def test_only_the_tickets_know_http(source: Path) -> None:
+    assert room(source) == "tickets" or not {n.split(".")[0] for n in imports(source)} & {"httpx"}
+
+
+@each_source
 def test_data_goes_one_way(source: Path) -> None:
     """source, Dump, Facts, Verdict, Triage, renderers: nobody looks ahead of himself."""
     layers = {
@@ -77,6 +82,7 @@ def test_data_goes_one_way(source: Path) -> None:
         "records": ("dump", "symbols", "kernel", "verdict", "render", "triage", "cli"),
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage", "cli"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "cli", "facts"),
+        "tickets": ("dump", "symbols", "kernel", "records", "verdict", "triage", "cli", "facts"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
     }
     ahead = {f"mftriage.{name}" for name in layers.get(room(source), ())}
@@ -238,7 +244,7 @@ CAPSULE = str(FIXTURES / "x86_64-dentry" / "capsule.elf.zst")
         (("--help",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("--version",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("explain",), {"drgn", "jinja2", "pandas"}),
-        (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic"}),
+        (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic", "httpx"}),
         (("analyze", CAPSULE, "-f", "json"), {"jinja2", "pandas", "pydantic", "elftools"}),
     ],
     ids=lambda value: " ".join(Path(a).name for a in value) if isinstance(value, tuple) else "",

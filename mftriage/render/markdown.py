@@ -29,8 +29,9 @@ _PLAIN = re.compile(
         [)"'.,;:%?!]*               # closing""",
     re.VERBOSE,
 )
-# Plain to look at, but GitHub or GitLab makes a link of it: www.example.com, GH-12, CVE-2026-1.
-_REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d")
+# Plain to look at, but GitHub, GitLab or Redmine makes a link of it: www.example.com, GH-12,
+# CVE-2026-1, a commit or a revision (r12).
+_REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d|^\W*(?:r\d+|[0-9a-f]{7,40})\W*$")
 _LIST_ITEM = re.compile(r"\d+[.)]")
 _MARKS = frozenset("-—…→←")
 
