@@ -14,32 +14,25 @@ __all__ = ["escaped", "kept_open"]
 
 _LONGEST = 1000
 
-# What may stand as it is: letters, digits and blanks; a dot, an underscore or a slash within a
-# word; a hyphen between small letters (AB-12 is a reference); and what ends a word or a sentence.
-_KEPT = re.compile(
-    r"[^\W_]|[ ]|(?<=[^\W_])[._/](?=[^\W_])|(?<=[a-z])-(?=[a-z])|(?<=\S)[.,:;](?=\s|$)|(?<=\d)[+](?=\d)|'"
-)
-# Words that systems make links of: a revision (r12), a commit, an issue (user#1 and AB-12 have marks).
-_WORD = re.compile(
-    r"(?i)(?<![^\W_])(?:r(?=\d+(?![^\W_]))|(?=[0-9a-f]{7,40}(?![^\W_]))[0-9a-f]|w(?=ww\.))"
+_TOKEN = re.compile(
+    r"""
+    # The first letter of what systems make a link of (a revision, r12; a commit; www.), and of what
+    # begins a block ("bq. ").
+      (?<![^\W_]) (?: r(?=\d+(?![^\W_])) | [0-9a-f](?=[0-9a-f]{6,39}(?![^\W_])) | w(?=ww\.) )
+    | ^\w(?=\w*[.:])
+    # What may stand as it is: letters, digits and blanks; a dot, an underscore or a slash within a word;
+    # a hyphen between small letters (AB-12 is a reference); and what ends a word or a sentence.
+    | (?P<kept> [^\W_] | [ '] | (?<=[^\W_])[._/](?=[^\W_]) | (?-i:(?<=[a-z])-(?=[a-z]))
+      | (?<=\S)[.,:;](?=\s|$) | (?<=\d)[+](?=\d) )
+    | .""",
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
 def escaped(text: str) -> str:
     """Return ``text``, on one line, with all that could mean something as character references."""
     text = clip(" ".join(visible(text).split()), _LONGEST)
-    text = _WORD.sub(lambda match: f"\0{ord(match[0])}\0", text)
-    made, at = [], 0
-    while at < len(text):
-        if text[at] == "\0":
-            end = text.index("\0", at + 1)
-            made.append(f"&#{text[at + 1 : end]};")
-            at = end + 1
-        else:
-            kept = _KEPT.match(text, at)
-            made.append(text[at] if kept else f"&#{ord(text[at])};")
-            at += 1
-    return "".join(made)
+    return _TOKEN.sub(lambda token: token[0] if token["kept"] else f"&#{ord(token[0])};", text)
 
 
 def kept_open(line: str, breaking: str) -> str:
