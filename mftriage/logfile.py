@@ -127,7 +127,7 @@ def located_log(path: Path) -> Path:
             return path
     except OSError:
         return path
-    from mftriage.dump.locate import log_alone
+    from mftriage.locate import log_alone
 
     return log_alone(path) or path
 
