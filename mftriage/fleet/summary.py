@@ -121,7 +121,7 @@ def summarize(frame: pd.DataFrame) -> Summary:
 
 
 def groups(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return one row a group, the worst offender first.
+    """Return one row a group, the worst offender first; of weeks the last, without ranks.
 
     Args:
         frame: a table that has at least ``COLUMNS``.
@@ -134,7 +134,11 @@ def groups(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """
     named = frame["verdict"].notna()
     keys = _weeks(frame["crash_time"]) if by == "week" else frame[by]
-    return _grouped(frame[named], keys[named], by)
+    found = _grouped(frame[named], keys[named], by)
+    if by != "week":
+        return found
+    found["rank"] = pd.Series(pd.NA, found.index, dtype="Int64")
+    return found.sort_values("week", ascending=False, ignore_index=True)
 
 
 def repeated(frame: pd.DataFrame, by: str) -> pd.DataFrame:
