@@ -62,6 +62,10 @@ LeanOption = Annotated[
 ScanOption = Annotated[
     float, typer.Option("--scan-seconds", min=0.0, help="Time for the scan for poisoned pages.")
 ]
+FailOnOption = Annotated[
+    str | None,
+    typer.Option("--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -90,12 +94,7 @@ def analyze(
         typer.Option("--capsule", metavar="FILE", help="Also write the evidence capsule."),
     ] = None,
     lean: LeanOption = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            "--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."
-        ),
-    ] = None,
+    fail_on: FailOnOption = None,
     why: Annotated[
         bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
     ] = False,
@@ -105,8 +104,7 @@ def analyze(
     """Triage one dump and report on stdout."""
     from mftriage.triage import analyze as run
 
-    if fail_on is not None and fail_on not in _ORDER:
-        raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
+    _check_fail_on(fail_on)
     wanted = _formats(formats, output)
     analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
     try:
@@ -121,9 +119,64 @@ def analyze(
         from mftriage.verdict.explain import why as reasons
 
         sys.stderr.write(reasons(analysis.facts) + "\n")
-    verdict = analysis.triage.verdict.kind
-    if fail_on is not None and verdict in _ORDER and _ORDER.index(verdict) <= _ORDER.index(fail_on):
+    if _fails(fail_on, analysis.triage.verdict.kind):
         raise typer.Exit(1)
+
+
+@app.command()
+def batch(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder with dumps in it, or a single file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Dumps at a time; one a CPU by default.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only what changed since: 7d, 2026-11-23."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, help="Analyse the newest N of the new ones.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Later runs that try a failed dump again.")
+    ] = 2,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="The most that one dump may take.")
+    ] = "10m",
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="The most memory that one may take.")
+    ] = "2G",
+    capsules: Annotated[
+        bool, typer.Option("--capsules", help="Also write each dump's evidence capsule (lean).")
+    ] = False,
+    symbols: SymbolsOption = None,
+    scan_seconds: ScanOption = 10.0,
+    fail_on: FailOnOption = None,
+) -> None:
+    """Triage all new dumps of a folder: the nightly job of a fleet."""
+    import time
+
+    from mftriage.fleet import batch as fleet
+    from mftriage.fleet import progress, units
+
+    _check_fail_on(fail_on)
+    plan = fleet.Plan(
+        fleet.Settings(symbols, scan_seconds, capsules),
+        fleet.Limits(units.duration(timeout), units.size(memory)),
+        jobs or len(os.sched_getaffinity(0)),
+        None if since is None else units.moment(since, time.time()),
+        limit,
+        retries,
+    )
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))
+    _print(progress.summary_text(summary, out))
+    if any(_fails(fail_on, verdict) for verdict in summary.verdicts):
+        raise typer.Exit(1)
+    if summary.all["failed"]:
+        raise typer.Exit(4)
 
 
 @app.command("capsule")
@@ -196,6 +249,18 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
     if rule not in RULES:
         raise UsageError(f"there is no rule {rule!r}", f"one of: {', '.join(RULES)}")
     _print(explained(rule, RULES[rule]))
+
+
+def _check_fail_on(fail_on: str | None) -> None:
+    if fail_on is not None and fail_on not in _ORDER:
+        raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
+
+
+def _fails(fail_on: str | None, verdict: str) -> bool:
+    """Whether a verdict is at or above the one of ``--fail-on``."""
+    if fail_on is None or verdict not in _ORDER:
+        return False
+    return _ORDER.index(verdict) <= _ORDER.index(fail_on)
 
 
 def _formats(formats: list[str] | None, output: str | None) -> list[str]:

@@ -94,9 +94,7 @@ def _in_folder(folder: Path) -> Path:
         found = sorted(
             p
             for p in folder.glob(pattern)
-            if p.is_file()
-            and p not in _logs(folder)
-            and p.suffix not in _REPORTS
+            if p.is_file() and p not in _logs(folder) and p.suffix not in _REPORTS
         )
         if found:
             return found[0]

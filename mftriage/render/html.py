@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mftriage.model import Triage
@@ -55,28 +55,25 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return ``triage`` as one self-contained HTML file; the options mean nothing here."""
     css, digest = _style()
     steps = words.steps(triage)
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            t=triage,
-            words=words,
-            css=Markup(css),
-            digest=digest,
-            heading=words.VERDICTS[triage.verdict.kind],
-            steps=steps,
-            dots=_dots(steps),
-            picture=_picture(page_map(triage)),
-            records=words.ranked(triage.hardware_errors),
-            most=_ROWS,
-            most_records=_RECORDS,
-        )
+    return template().render(
+        t=triage,
+        words=words,
+        css=Markup(css),
+        digest=digest,
+        heading=words.VERDICTS[triage.verdict.kind],
+        steps=steps,
+        dots=_dots(steps),
+        picture=_picture(page_map(triage)),
+        records=words.ranked(triage.hardware_errors),
+        most=_ROWS,
+        most_records=_RECORDS,
     )
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return Environment(
+def template() -> Template:
+    """The page's template, ready to be filled: to make it so takes longer than to fill it."""
+    environment = Environment(
         loader=PackageLoader("mftriage.render"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -85,6 +82,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_shown,
     )
+    return environment.get_template("report.html.jinja")
 
 
 def _shown(value: object) -> object:
