@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mftriage.dump import open_dump
-from mftriage.locate import locate
 from mftriage.errors import DumpError
+from mftriage.locate import locate
 from tests import craft
 
 DUMP = craft.elf_core({0x1000: bytes(4096)}, craft.note("VMCOREINFO", 0, craft.X86_INFO))

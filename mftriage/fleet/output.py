@@ -22,7 +22,9 @@ from mftriage.fleet.table import load
 from mftriage.render import markdown, words
 from mftriage.render.text import cells, shorten
 
-__all__ = ["FORMATS", "Request", "render"]
+__all__ = ["FORMATS", "Request", "file_name", "render"]
+
+_SUFFIXES = {"table": "txt", "markdown": "md"}
 
 _TOP = 20  # rows of a table for people
 _NAMED = {"page", *BY.values()}
@@ -51,6 +53,11 @@ def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
     frame = load(request.folder, columns)
     made = FORMATS[fmt](frame, request)
     return made, frame.attrs["problems"]
+
+
+def file_name(fmt: str) -> str:
+    """Return what the file is called where only its folder is named."""
+    return "index.html" if fmt == "html" else f"fleet.{_SUFFIXES.get(fmt, fmt)}"
 
 
 def _text(frame: pd.DataFrame, request: Request) -> bytes:

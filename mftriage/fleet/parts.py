@@ -12,7 +12,6 @@ a row in none.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterable
@@ -23,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mftriage.fleet.results import LAYOUT, SCHEMA, STAMP, folders, found, rows
+from mftriage.fleet.layout import LAYOUT, write_whole
+from mftriage.fleet.results import SCHEMA, STAMP, folders, found, rows
 
 _NAME = re.compile(r"part-(\d+)\.parquet")
 _META = b"mftriage"
@@ -140,18 +140,11 @@ def _opened(path: Path, problems: list[str]) -> _Part | None:
 
 
 def _write(table: pa.Table, meta: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     noted = table.replace_schema_metadata({_META: json.dumps(meta).encode()})
     words = [f.name for f in SCHEMA if pa.types.is_dictionary(f.type)]
-    try:
-        with aside.open("wb") as stream:
-            pq.write_table(noted, stream, compression="zstd", use_dictionary=words)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(noted, buffer, compression="zstd", use_dictionary=words)
+    write_whole(path, buffer.getvalue().to_pybytes())
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mftriage.fleet.layout import LAYOUT
 from mftriage.fleet.schema import COLUMNS, TIME, Column, Dtype
 from mftriage.text import clean
 
-LAYOUT = 1
 STAMP = "_stamp"
 """Column of a part that no table shows: when the result was written (st_mtime_ns)."""
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mftriage.model import Triage
@@ -55,23 +55,25 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return ``triage`` as one self-contained HTML file; the options mean nothing here."""
     css = style()
     steps = words.steps(triage)
-    return (
-        environment("mftriage.render")
-        .get_template("report.html.jinja")
-        .render(
-            t=triage,
-            words=words,
-            css=Markup(css),
-            digest=digest(css),
-            heading=words.VERDICTS[triage.verdict.kind],
-            steps=steps,
-            dots=_dots(steps),
-            picture=_picture(page_map(triage)),
-            records=words.ranked(triage.hardware_errors),
-            most=_ROWS,
-            most_records=_RECORDS,
-        )
+    return template().render(
+        t=triage,
+        words=words,
+        css=Markup(css),
+        digest=digest(css),
+        heading=words.VERDICTS[triage.verdict.kind],
+        steps=steps,
+        dots=_dots(steps),
+        picture=_picture(page_map(triage)),
+        records=words.ranked(triage.hardware_errors),
+        most=_ROWS,
+        most_records=_RECORDS,
     )
+
+
+@lru_cache
+def template() -> Template:
+    """The page's template, ready to be filled: to make it so takes longer than to fill it."""
+    return environment("mftriage.render").get_template("report.html.jinja")
 
 
 @lru_cache
