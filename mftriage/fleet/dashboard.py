@@ -21,6 +21,7 @@ from markupsafe import Markup
 from mftriage import __version__
 from mftriage.fleet import phrases
 from mftriage.fleet.row import BLAMED
+from mftriage.fleet.summary import COLUMNS as FIGURES
 from mftriage.fleet.summary import KINDS, Summary, groups, moment, summarize
 from mftriage.render import html, words
 
@@ -36,6 +37,8 @@ _TEXT = (
     *("host", "source", "verdict", "confidence", "summary", "reason", "status"),
     *("dimm", "pfn", "owner", "slab_cache", "kernel", "signature", "crash_site"),
 )
+COLUMNS = tuple(dict.fromkeys((*FIGURES, "key", *_TEXT)))
+"""What the dashboard reads of the table."""
 _SAFE_KEY = re.compile(r"[0-9A-Za-z_-]{3,200}")
 
 
@@ -57,7 +60,7 @@ class Chart(NamedTuple):
 
 
 def render(frame: pd.DataFrame, folder: Path, target: Path | None) -> str:
-    """Return the dashboard of a table that has all columns.
+    """Return the dashboard of a table that has at least ``COLUMNS``.
 
     Args:
         frame: as ``load`` gives it.

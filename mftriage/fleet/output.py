@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from mftriage.errors import UsageError
-from mftriage.fleet import phrases
+from mftriage.fleet import dashboard, phrases
 from mftriage.fleet.phrases import Table
 from mftriage.fleet.summary import BY, COLUMNS, groups, summarize
 from mftriage.fleet.table import load
@@ -49,9 +49,9 @@ def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
         raise UsageError(f"there is no format {fmt!r}", f"one of: {', '.join(FORMATS)}")
     if request.by is not None and request.by not in BY:
         raise UsageError(f"can't group by {request.by!r}", f"one of: {', '.join(BY)}")
-    columns = COLUMNS if request.by or fmt in ("table", "markdown") else None
-    frame = load(request.folder, columns)
-    made = FORMATS[fmt](frame, request)
+    write, columns = FORMATS[fmt]
+    frame = load(request.folder, COLUMNS if request.by and columns is None else columns)
+    made = write(frame, request)
     return made, frame.attrs["problems"]
 
 
@@ -142,16 +142,21 @@ def _parquet(frame: pd.DataFrame, request: Request) -> bytes:
 
 
 def _html(frame: pd.DataFrame, request: Request) -> bytes:
-    from mftriage.fleet import dashboard
-
     return dashboard.render(frame, request.folder, request.target).encode()
 
 
-FORMATS: dict[str, Callable[[pd.DataFrame, Request], bytes]] = {
-    "table": _text,
-    "csv": _csv,
-    "parquet": _parquet,
-    "json": _json,
-    "markdown": _markdown,
-    "html": _html,
+class Format(NamedTuple):
+    """What writes it, and which columns of the table it reads: ``None`` is all."""
+
+    write: Callable[[pd.DataFrame, Request], bytes]
+    columns: tuple[str, ...] | None
+
+
+FORMATS = {
+    "table": Format(_text, COLUMNS),
+    "csv": Format(_csv, None),
+    "parquet": Format(_parquet, None),
+    "json": Format(_json, None),
+    "markdown": Format(_markdown, COLUMNS),
+    "html": Format(_html, dashboard.COLUMNS),
 }

@@ -9,6 +9,9 @@ import pandas as pd
 from mftriage.fleet.summary import BY, KINDS, Summary, again, groups, moment, repeated
 from mftriage.render import words
 
+FEW = 20
+"""Of fewer values no 95th percentile is told."""
+
 
 class Table(NamedTuple):
     """A titled table; ``total`` counts its rows before it was cut.  ``note`` says what is in it."""
@@ -27,7 +30,7 @@ def headline(summary: Summary) -> list[tuple[str, str]]:
     read += [s.skipped and f"{s.skipped:,} skipped"]
     rows = [
         ("dumps", f"{s.dumps:,}: {', '.join(r for r in read if r)}"),
-        ("hosts", f"{s.hosts:,}"),
+        ("hosts", f"{s.hosts:,}" if s.hosts else "no dump names its host"),
         ("from, to", " to ".join(words.moment(t) for t in (s.first, s.last) if t)),
         *((kind, f"{many:,}") for kind, many in s.verdicts.items()),
         ("memory", memory(s)),
@@ -44,8 +47,8 @@ def memory(summary: Summary) -> str:
     if not summary.memory + summary.possible:
         return "no crash is blamed on it"
     possible = f", {summary.possible:,} more possibly" if summary.possible else ""
-    hosts = words.count(summary.memory_hosts, "host")
-    return f"{crashes(summary.memory)} blamed on it{possible}, on {hosts}"
+    hosts = f", on {words.count(summary.memory_hosts, 'host')}" if summary.memory_hosts else ""
+    return f"{crashes(summary.memory)} blamed on it{possible}{hosts}"
 
 
 def caught(summary: Summary) -> str:

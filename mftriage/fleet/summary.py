@@ -38,6 +38,7 @@ COLUMNS = (
 )  # fmt: skip
 """What ``summarize`` and ``groups`` read of the table."""
 
+_COUNTED = ["verdict", "injected", "host", "crash_time"]  # of each group
 _BOUNDS = (0.01, 1.0, 60.0, 3600.0, 86400.0)
 _SPANS = ("under 10 ms", "under 1 s", "under 1 min", "under 1 h", "under 1 d", "1 d or more")
 
@@ -134,7 +135,7 @@ def groups(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """
     named = frame["verdict"].notna()
     keys = _weeks(frame["crash_time"]) if by == "week" else frame[by]
-    found = _grouped(frame[named], keys[named], by)
+    found = _grouped(frame.loc[named, _COUNTED], keys[named], by)
     if by != "week":
         return found
     found["rank"] = pd.Series(pd.NA, found.index, dtype="Int64")
@@ -148,7 +149,7 @@ def repeated(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """
     if by == "page":
         known = frame["host"].notna() & frame["pfn"].notna() & frame["verdict"].notna()
-        part = frame[known]
+        part = frame.loc[known, [*_COUNTED, "pfn"]]
         keys = part["host"].astype("string") + " " + part["pfn"]
         # Few pages are named twice; only those are worth the grouping.
         twice = keys.duplicated(keep=False)
@@ -193,8 +194,9 @@ def _injected(frame: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _real(frame: pd.DataFrame) -> pd.DataFrame:
-    """The dumps that count: analysed, and nothing that a test made."""
-    return frame[frame["verdict"].notna() & ~_injected(frame)]
+    """The dumps that count: analysed, and nothing that a test made; what is counted of them."""
+    counted = frame[[*_COUNTED, "delay_seconds", "caught_at_once", "recovered_before"]]
+    return counted[frame["verdict"].notna() & ~_injected(frame)]
 
 
 def _grouped(frame: pd.DataFrame, keys: pd.Series[Any], by: str) -> pd.DataFrame:
