@@ -32,10 +32,11 @@ NEWEST = 5_000
 
 _PAGE = 50
 _TOP = 8
-_WEEKS = 104
+_WEEKS, _FEWEST = 104, 12  # of the chart
 _TEXT = (
     *("host", "source", "verdict", "confidence", "summary", "reason", "status"),
-    *("dimm", "pfn", "owner", "slab_cache", "kernel", "signature", "crash_site"),
+    *("dimm", "dimm_label", "dimm_locator", "pfn", "owner", "slab_cache", "kernel", "signature"),
+    "crash_site",
 )
 COLUMNS = tuple(dict.fromkeys((*FIGURES, "key", *_TEXT)))
 """What the dashboard reads of the table."""
@@ -125,8 +126,10 @@ def _trend(frame: pd.DataFrame) -> Chart | None:
     weeks = groups(frame, "week").set_index("week")
     if weeks.empty:
         return None
-    days = pd.date_range(weeks.index.min(), weeks.index.max(), freq="7D").strftime("%Y-%m-%d")
-    counts = weeks[["memory", "possible"]].reindex(days[-_WEEKS:], fill_value=0)
+    last = pd.Timestamp(weeks.index.max())
+    many = (last - pd.Timestamp(weeks.index.min())).days // 7 + 1
+    days = pd.date_range(end=last, periods=min(max(many, _FEWEST), _WEEKS), freq="7D")
+    counts = weeks[["memory", "possible"]].reindex(days.strftime("%Y-%m-%d"), fill_value=0)
     bars = [(str(day), int(row.memory), int(row.possible)) for day, row in counts.iterrows()]
     worst = max(bars, key=lambda bar: bar[1] + bar[2])
     told = f"{words.count(len(bars), 'week')} from {bars[0][0]}; most, {worst[1] + worst[2]}, in the week of {worst[0]}."
@@ -178,6 +181,7 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         ]
         for name in _TEXT
     }
+    places = zip(plain["dimm_locator"], plain["dimm_label"], plain["dimm"], strict=True)
     delays = [None if pd.isna(d) else float(d) for d in frame["delay_seconds"]]
     keys = [str(key) for key in frame["key"]]
     there = _reports(reports, keys) if reports is not None else set()
@@ -185,6 +189,7 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         "time": times,
         "shown": [(moment(time) or "").replace("T", " ")[:16] for time in frame["crash_time"]],
         **plain,
+        "memory": [locator or label or name for locator, label, name in places],
         "delay": delays,
         "lived": [None if d is None else words.duration(d) for d in delays],
         "injected": [bool(value) if not pd.isna(value) else False for value in frame["injected"]],

@@ -72,6 +72,7 @@ def table(count: int, seed: int = 1) -> pa.Table:
         "owner": words(_OWNERS, owner, ok & bad),
         "slab_cache": words(_CACHES, host % len(_CACHES), ok & slab),
         "dimm": words(tuple(f"{n} DIMM_A1" for n in names), host, ok & bad & (host % 2 == 0)),
+        "dimm_label": words(("DIMM_A1",), host * 0, ok & bad & (host % 2 == 0)),
         "injected": pa.array(host % 301 == 300, mask=~(ok & bad)),
         "delay_seconds": pa.array(delay, mask=~(ok & bad)),
         "caught_at_once": pa.array(owner < 2, mask=~(ok & later)),

@@ -8,7 +8,7 @@
     columns[name] = Array.isArray(column) ? column : column.at.map((at) => column.words[at]);
   }
   const total = columns.time.length;
-  const searched = ["host", "source", "summary", "reason", "dimm", "pfn", "owner", "slab_cache", "kernel", "signature", "crash_site", "verdict"];
+  const searched = ["host", "source", "summary", "reason", "dimm", "memory", "pfn", "owner", "slab_cache", "kernel", "signature", "crash_site", "verdict"];
   const haystack = new Array(total);
   const hay = (row) => (haystack[row] ??= searched.map((name) => columns[name][row] ?? "").join("\n").toLowerCase());
   const state = { text: "", verdict: "", host: "", since: "", sort: "time", down: true, page: 0, size: data.page };
@@ -76,9 +76,9 @@
     if (at("injected")) verdict.append(" ", element("span", "injected", "tag"));
     verdict.append(element("small", at("summary") || at("reason") || ""));
     const owner = at("slab_cache") || at("owner");
-    const page = at("pfn") ? `page ${at("pfn")}${at("dimm") && owner ? `, ${owner}` : ""}` : "";
+    const page = at("pfn") ? `page ${at("pfn")}${at("memory") && owner ? `, ${owner}` : ""}` : "";
     made.append(time, cell("Host", at("host") || "–", at("source")), verdict,
-      cell("Memory", at("dimm") || owner || "–", page, at("dimm") || owner ? "" : "none"), cell("Kernel", at("kernel") || "–"),
+      cell("Memory", at("memory") || owner || "–", page, at("memory") || owner ? "" : "none"), cell("Kernel", at("kernel") || "–"),
       cell("Error to crash", at("lived") || "–", "", at("lived") ? "num" : "num none"));
     return made;
   }
