@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,14 @@ _NAME = re.compile(r"part-(\d+)\.parquet")
 _META = b"mftriage"
 # A folder that changed this short before it was read may change again without its time doing so.
 _SETTLED_NS = 2_000_000_000
+
+
+class _DamagedError(Exception):
+    """A part that can't be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 class _Part(NamedTuple):
@@ -55,27 +63,42 @@ def compact(folder: Path) -> list[str]:
     """
     problems: list[str] = []
     started = time.time_ns()
-    table, parts, taken = _read(folder, SCHEMA.names, problems)
+    table, replaced, taken = _read(folder, SCHEMA.names, problems)
     settled = {name: at for name, at in taken.items() if at < started - _SETTLED_NS}
     meta = {"layout": LAYOUT, "whole": True, "folders": settled}
     number = max((_number(path) for path in _paths(folder)), default=0) + 1
     _write(table, meta, folder / "table" / f"part-{number:06}.parquet")
-    for part in parts:
-        part.path.unlink(missing_ok=True)
+    for path in replaced:
+        path.unlink(missing_ok=True)
     return problems
 
 
 def _read(
     folder: Path, columns: list[str], problems: list[str]
+) -> tuple[pa.Table, list[Path], dict[str, int]]:
+    """The rows, the parts that have nothing else, and the folders of results that were taken in."""
+    damaged: set[Path] = set()
+    while True:
+        try:
+            table, parts, taken = _attempted(folder, columns, problems, damaged)
+            # Where there are no results, one that can't be read may be all that there is.
+            useless = damaged if taken else ()
+            return table, [*(part.path for part in parts), *useless], taken
+        except _DamagedError as error:  # what it had taken in is read anew
+            damaged.add(error.path)
+            problems.append(f"{error.path}: {error.__cause__}")
+
+
+def _attempted(
+    folder: Path, columns: list[str], problems: list[str], damaged: Collection[Path]
 ) -> tuple[pa.Table, list[_Part], dict[str, int]]:
-    """The rows, the parts that they came from, and the folders of results that were taken in."""
     results = folder / "results"
     paths = _paths(folder)
-    parts = [part for path in paths if (part := _opened(path, problems)) is not None]
+    parts = [_opened(path) for path in paths if path not in damaged]
     taken = folders(results)
     # A part that stands alone has all that was there.  Several are left by a compaction that was
     # cut short, or were brought together by hand: all is looked through.
-    whole = parts[0].meta if len(parts) == len(paths) == 1 and "whole" in parts[0].meta else None
+    whole = parts[0].meta if len(parts) == len(paths) == 1 and parts[0].meta.get("whole") else None
     known = whole["folders"] if whole else {}
     if whole and (known == taken or not results.is_dir()):
         return _stacked(parts, columns), parts, taken
@@ -103,7 +126,8 @@ def _last_of_each(table: pa.Table) -> pa.Table:
     source = pc.coalesce(table["source"], table["key"])
     if pc.count_distinct(source).as_py() == table.num_rows:
         return table
-    order = pc.sort_indices(table["finished"], null_placement="at_start")  # stable
+    never = pa.scalar(0, table["finished"].type)
+    order = pc.sort_indices(pc.fill_null(table["finished"], never))  # stable
     lasts = pa.table({"source": source.take(order), "at": order}).group_by(
         "source", use_threads=False
     )
@@ -117,26 +141,27 @@ def _stacked(parts: list[_Part], columns: list[str]) -> pa.Table:
 
 
 def _columns(path: Path, columns: list[str]) -> pa.Table:
-    have = set(pq.read_schema(path).names)
-    table = pq.read_table(path, columns=[name for name in columns if name in have])
     wanted = pa.schema([SCHEMA.field(name) for name in columns])
-    arrays = [
-        table[field.name].cast(field.type)
-        if field.name in have
-        else pa.nulls(table.num_rows, field.type)
-        for field in wanted
-    ]
-    return pa.table(arrays, schema=wanted)
-
-
-def _opened(path: Path, problems: list[str]) -> _Part | None:
     try:
-        metadata = (pq.read_schema(path).metadata or {}).get(_META, b"{}")
-        meta = json.loads(metadata)
-        return _Part(path, meta if isinstance(meta, dict) else {})
-    except (OSError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
-        problems.append(f"{path}: {error}")
-        return None
+        have = set(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[name for name in columns if name in have])
+        arrays = [
+            table[field.name].cast(field.type)
+            if field.name in have
+            else pa.nulls(table.num_rows, field.type)
+            for field in wanted
+        ]
+        return pa.table(arrays, schema=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise _DamagedError(path) from error
+
+
+def _opened(path: Path) -> _Part:
+    try:
+        meta = json.loads((pq.read_schema(path).metadata or {}).get(_META, b"{}"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _DamagedError(path) from error
+    return _Part(path, meta if isinstance(meta, dict) else {})
 
 
 def _write(table: pa.Table, meta: dict[str, Any], path: Path) -> None:
