@@ -223,8 +223,8 @@ def fleet_table(
     force: ForceOption = False,
 ) -> None:
     """Show who offends again, and the fleet's figures; or all dumps as data or a dashboard."""
+    from mftriage.fleet import file_name, render
     from mftriage.fleet.layout import unwritable, write_whole
-    from mftriage.fleet.output import Request, file_name, render
     from mftriage.text import clean
 
     target = None if output is None else Path(output)
@@ -232,7 +232,7 @@ def fleet_table(
         target /= file_name(fmt)
     if target is not None and target.exists() and not force:
         raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
-    made, problems = render(Request(folder, by, _width(), target), fmt)
+    made, problems = render(folder, fmt, by=by, width=_width(), target=target)
     for problem in problems:
         _tell(f"mftriage: left out: {clean(problem)}\n")
     if target is None:

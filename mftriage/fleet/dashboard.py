@@ -181,7 +181,17 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         ]
         for name in _TEXT
     }
-    places = zip(plain["dimm_locator"], plain["dimm_label"], plain["dimm"], strict=True)
+    names = ("dimm_locator", "dimm_label", "dimm", "slab_cache", "owner")
+    memory = [
+        next(filter(None, known), None) for known in zip(*(plain[n] for n in names), strict=True)
+    ]
+    owners = [
+        cache or owner for cache, owner in zip(plain["slab_cache"], plain["owner"], strict=True)
+    ]
+    pages = [
+        pfn and ", ".join(w for w in (f"page {pfn}", owner != shown and owner) if w)
+        for pfn, owner, shown in zip(plain["pfn"], owners, memory, strict=True)
+    ]
     delays = [None if pd.isna(d) else float(d) for d in frame["delay_seconds"]]
     keys = [str(key) for key in frame["key"]]
     there = _reports(reports, keys) if reports is not None else set()
@@ -189,7 +199,8 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         "time": times,
         "shown": [(moment(time) or "").replace("T", " ")[:16] for time in frame["crash_time"]],
         **plain,
-        "memory": [locator or label or name for locator, label, name in places],
+        "memory": memory,
+        "page": pages,
         "delay": delays,
         "lived": [None if d is None else words.duration(d) for d in delays],
         "injected": [bool(value) if not pd.isna(value) else False for value in frame["injected"]],

@@ -22,9 +22,7 @@ from mftriage.fleet.table import load
 from mftriage.render import markdown, words
 from mftriage.render.text import cells, shorten
 
-__all__ = ["FORMATS", "Request", "file_name", "render"]
-
-_SUFFIXES = {"table": "txt", "markdown": "md"}
+__all__ = ["FORMATS", "Request", "render"]
 
 _TOP = 20  # rows of a table for people
 _NAMED = {"page", *BY.values()}
@@ -41,10 +39,7 @@ class Request(NamedTuple):
 
 
 def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
-    """Return the fleet in a format, and a sentence for each file that can't be read.
-
-    Raises ``UsageError``: no such format or group, nothing to read.
-    """
+    """Return the fleet in a format; see ``mftriage.fleet.render``."""
     if fmt not in FORMATS:
         raise UsageError(f"there is no format {fmt!r}", f"one of: {', '.join(FORMATS)}")
     if request.by is not None and request.by not in BY:
@@ -53,11 +48,6 @@ def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
     frame = load(request.folder, COLUMNS if request.by and columns is None else columns)
     made = write(frame, request)
     return made, frame.attrs["problems"]
-
-
-def file_name(fmt: str) -> str:
-    """Return what the file is called where only its folder is named."""
-    return "index.html" if fmt == "html" else f"fleet.{_SUFFIXES.get(fmt, fmt)}"
 
 
 def _text(frame: pd.DataFrame, request: Request) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,10 +56,12 @@ def folders(results: Path) -> dict[str, int]:
 def found(results: Path, names: Iterable[str]) -> Iterator[Found]:
     """Yield the results in the folders of these names."""
     for name in names:
-        with os.scandir(results / name) as entries:
+        # A batch may be at work: what is gone by now is no result any more.
+        with suppress(FileNotFoundError), os.scandir(results / name) as entries:
             for entry in entries:
                 if entry.name.endswith(".json") and not entry.name.startswith("."):
-                    yield Found(entry.name[:-5], entry.stat().st_mtime_ns, entry.path)
+                    with suppress(FileNotFoundError):
+                        yield Found(entry.name[:-5], entry.stat().st_mtime_ns, entry.path)
 
 
 def rows(files: Iterable[Found], problems: list[str]) -> pa.Table:
@@ -70,6 +73,8 @@ def rows(files: Iterable[Found], problems: list[str]) -> pa.Table:
                 record = json.load(stream)
             if not isinstance(record, dict) or record.get("layout") != LAYOUT:
                 raise ValueError(f"is no result of layout {LAYOUT}")
+        except FileNotFoundError:
+            continue
         except (OSError, ValueError, RecursionError) as error:
             problems.append(clean(f"{file.path}: {error}", 500))
             continue

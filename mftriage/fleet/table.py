@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+
 from mftriage.errors import UsageError
+from mftriage.fleet import parts
 from mftriage.fleet.schema import COLUMNS, DTYPES
-
-try:
-    import pandas as pd
-    import pyarrow as pa
-
-    from mftriage.fleet import parts
-except ImportError as error:
-    raise UsageError(
-        f"the fleet's table needs pandas and pyarrow ({error})", "pip install 'mftriage[fleet]'"
-    ) from error
 
 _TYPES = {
     pa.string(): pd.StringDtype(storage="pyarrow"),
