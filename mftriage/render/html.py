@@ -53,7 +53,7 @@ class Dot(NamedTuple):
 
 def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return ``triage`` as one self-contained HTML file; the options mean nothing here."""
-    css, digest = _style()
+    css, digest = style()
     steps = words.steps(triage)
     return template().render(
         t=triage,
@@ -91,7 +91,7 @@ def _shown(value: object) -> object:
 
 
 @lru_cache(maxsize=1)
-def _style() -> tuple[str, str]:
+def style() -> tuple[str, str]:
     """Return the style sheet, and its hash for the policy that allows no other style."""
     css = files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
     return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
