@@ -21,7 +21,23 @@ SMALL = sorted(p for p in FIXTURES.glob("*/capsule.elf.zst") if p.stat().st_size
 def endless(path: Path, gigabytes: int = 400) -> None:
     """A core in zstd that goes on with zeros for minutes, as its header says it does (RFC 8878)."""
     core = struct.pack(
-        *("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, EM_X86_64, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+        *(
+            "<16sHHIQQQIHHHHHH",
+            b"\x7fELF\x02\x01\x01",
+            4,
+            EM_X86_64,
+            1,
+            0,
+            64,
+            0,
+            0,
+            64,
+            56,
+            1,
+            0,
+            0,
+            0,
+        )
     ) + struct.pack("<IIQQQQQQ", PT_LOAD, 7, 4096, 0, 0, 1 << 45, 1 << 45, 4096)
     raw = (len(core) << 3).to_bytes(3, "little") + core
     run = (128 << 10 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"  # 128 KiB of one byte

@@ -73,7 +73,9 @@ def test_what_can_not_be_read_is_not_passed_over(tmp_path: Path) -> None:
 
 
 def test_names_that_claim_to_be_a_kernels() -> None:
-    assert all(map(claims, ("a/vmcore", "dump.2026", "vmcore-dmesg.txt", "kern.log.1", "a/messages")))
+    assert all(
+        map(claims, ("a/vmcore", "dump.2026", "vmcore-dmesg.txt", "kern.log.1", "a/messages"))
+    )
     assert not any(map(claims, ("notes.txt", "vmcore/notes", "readme")))
 
 

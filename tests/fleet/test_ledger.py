@@ -180,9 +180,9 @@ def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
 
 def test_one_batch_at_a_time(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mftriage.fleet.layout._PATIENCE", 0.1)
-    with layout.locked(), pytest.raises(UsageError, match=f"process {os.getpid()} on"):
-        with layout.locked():
-            pass
+    said = f"process {os.getpid()} on"
+    with layout.locked(), pytest.raises(UsageError, match=said), layout.locked():
+        pass
     with layout.locked():
         pass
 
