@@ -6,21 +6,24 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from mftriage import __version__
 from mftriage.errors import DumpError, MftriageError, UsageError
 
+_PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 app = typer.Typer(
     name="mftriage",
     help="Say whether a hardware memory error killed the machine, and prove it, from its crash dump.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **_PLAIN,
 )
 
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
@@ -65,6 +68,10 @@ ScanOption = Annotated[
 FailOnOption = Annotated[
     str | None,
     typer.Option("--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."),
+]
+
+FleetArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", readable=False, help="The folder that a batch wrote to.")
 ]
 
 
@@ -179,6 +186,90 @@ def batch(
         raise typer.Exit(4)
 
 
+class _Fleet(typer.core.TyperGroup):
+    """``fleet DIR`` is short for ``fleet table DIR``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no word of the group's belongs to the table."""
+        known = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if known else ["table", *args])
+
+
+fleet_app = typer.Typer(cls=_Fleet, help="The results of a batch as one table.", **_PLAIN)
+app.add_typer(fleet_app, name="fleet")
+
+
+@fleet_app.command("table", epilog="mftriage fleet prune -h: remove reports of long ago.")
+def fleet_table(
+    folder: FleetArgument,
+    fmt: Annotated[
+        str,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="FORMAT",
+            help="table, csv, parquet, json, markdown or html (a dashboard).",
+        ),
+    ] = "table",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="GROUP",
+            help="dimm, host, slab_cache, owner, kernel, signature, cause or week.",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Show who offends again, and the fleet's figures; or all dumps as data or a dashboard."""
+    from mftriage.fleet.layout import unwritable, write_whole
+    from mftriage.fleet.output import Request, file_name, render
+    from mftriage.text import clean
+
+    target = None if output is None else Path(output)
+    if target is not None and output is not None and (output.endswith("/") or target.is_dir()):
+        target /= file_name(fmt)
+    if target is not None and target.exists() and not force:
+        raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
+    made, problems = render(Request(folder, by, _width(), target), fmt)
+    for problem in problems:
+        _tell(f"mftriage: left out: {clean(problem)}\n")
+    if target is None:
+        if fmt == "parquet":
+            raise UsageError("parquet is no text", "write it to a file: -o FILE")
+        _print(made.decode().rstrip("\n"))
+        return
+    try:
+        write_whole(target, made)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    _wrote(target)
+
+
+@fleet_app.command("prune")
+def fleet_prune(
+    folder: FleetArgument,
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="TIME", help="Remove reports of older analyses: 90d.")
+    ],
+    keep_capsules: Annotated[
+        str | None,
+        typer.Option("--keep-capsules", metavar="TIME", help="Another time for capsules."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove reports and capsules of long ago; the table stays as it is."""
+    from mftriage.fleet import units
+    from mftriage.fleet.prune import prune
+    from mftriage.render.words import count, size
+
+    capsules = None if keep_capsules is None else units.duration(keep_capsules)
+    gone = prune(folder, units.duration(keep), keep_capsules=capsules, dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    _print(f"{verb} {count(gone.files, 'file')}, {size(gone.size_bytes)}")
+
+
 @app.command("capsule")
 def capsule_command(
     path: PathArgument,
@@ -286,15 +377,13 @@ def _emit(triage: object, formats: list[str], output: str | None, force: bool) -
     """Write each format: to stdout, a file, or a folder (one file a format)."""
     from mftriage.model import Triage
     from mftriage.render import render, suffix
-    from mftriage.text import clean
 
     assert isinstance(triage, Triage)
     if output is None:
         for name in formats:
             terminal = sys.stdout is not None and sys.stdout.isatty()
             color = name == "text" and terminal and not os.environ.get("NO_COLOR")
-            width = os.get_terminal_size().columns if terminal else 100
-            _print(render(triage, name, color=color, width=width).rstrip("\n"))
+            _print(render(triage, name, color=color, width=_width()).rstrip("\n"))
         return
     folder = output.endswith("/") or os.path.isdir(output) or len(formats) > 1
     for name in formats:
@@ -308,8 +397,20 @@ def _emit(triage: object, formats: list[str], output: str | None, force: bool) -
             raise UsageError(
                 f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o"
             ) from error
-        shown = clean(str(target)).replace("\n", "\\n")
-        _tell(f"wrote {shown}\n")
+        _wrote(target)
+
+
+def _wrote(target: Path) -> None:
+    from mftriage.text import clean
+
+    shown = clean(str(target)).replace("\n", "\\n")
+    _tell(f"wrote {shown}\n")
+
+
+def _width() -> int:
+    """Columns of the terminal that stdout is; 100 where it is none."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return os.get_terminal_size().columns if terminal else 100
 
 
 def _print(text: str) -> None:

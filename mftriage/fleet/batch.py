@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,6 +23,8 @@ from mftriage.fleet.pool import Limits, outcomes
 from mftriage.fleet.source import Entry, Source, open_source
 
 __all__ = ["Limits", "Plan", "Settings", "Summary", "Watch", "run"]
+
+_LARGE = 1000  # dumps
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,22 @@ def run(location: str, out: Path, plan: Plan, watch: Watch) -> Summary:
         ledger.sweep()
         batch = _Batch(source, layout, ledger, plan, watch)
         try:
-            return batch.run(lock)
+            summary = batch.run(lock)
+            _compact(layout, summary)
+            return summary
         finally:
             watch.end()
+
+
+def _compact(layout: Layout, summary: Summary) -> None:
+    """Keep the table of a large fleet quick to read; that of a small one is read from its records."""
+    if not summary.new or summary.all.total() < _LARGE:
+        return
+    # Neither a missing pyarrow nor a full disk costs a result.
+    with suppress(ImportError, OSError):
+        from mftriage.fleet import parts
+
+        parts.compact(layout.root)
 
 
 @contextmanager

@@ -53,13 +53,13 @@ class Dot(NamedTuple):
 
 def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return ``triage`` as one self-contained HTML file; the options mean nothing here."""
-    css, digest = style()
+    css = style()
     steps = words.steps(triage)
     return template().render(
         t=triage,
         words=words,
         css=Markup(css),
-        digest=digest,
+        digest=digest(css),
         heading=words.VERDICTS[triage.verdict.kind],
         steps=steps,
         dots=_dots(steps),
@@ -70,11 +70,17 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     )
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def template() -> Template:
     """The page's template, ready to be filled: to make it so takes longer than to fill it."""
-    environment = Environment(
-        loader=PackageLoader("mftriage.render"),
+    return environment("mftriage.render").get_template("report.html.jinja")
+
+
+@lru_cache
+def environment(package: str) -> Environment:
+    """Return the environment for the templates of a package: it escapes all that it prints."""
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -82,7 +88,6 @@ def template() -> Template:
         keep_trailing_newline=True,
         finalize=_shown,
     )
-    return environment.get_template("report.html.jinja")
 
 
 def _shown(value: object) -> object:
@@ -90,11 +95,15 @@ def _shown(value: object) -> object:
     return words.visible(value) if type(value) is str else value
 
 
-@lru_cache(maxsize=1)
-def style() -> tuple[str, str]:
-    """Return the style sheet, and its hash for the policy that allows no other style."""
-    css = files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
-    return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+@lru_cache
+def style() -> str:
+    """Return the style sheet."""
+    return files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
+
+
+def digest(inline: str) -> str:
+    """Return the hash of a style sheet or script for the policy that allows no other."""
+    return base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
 
 
 def _picture(inside: PageMap | None) -> Picture | None:
