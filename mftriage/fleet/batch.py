@@ -90,6 +90,11 @@ def run(location: str, out: Path, plan: Plan, watch: Watch) -> Summary:
         raise UsageError(
             "the results can't go where the dumps are", "name another folder: --out DIR"
         )
+    symbols = plan.settings.symbols
+    if symbols is not None and symbols != "auto" and not Path(symbols).exists():
+        raise UsageError(
+            f"there is no file {symbols!r}", "name a vmlinux or a folder, or leave -s out"
+        )
     layout.adopt(source.location)
     with layout.locked() as lock, _orderly_end():
         layout.adopt(source.location)  # another batch may have been first

@@ -23,6 +23,7 @@ from mftriage.fleet.source import Entry
 __all__ = ["Known", "Ledger", "key_of", "records"]
 
 _HALF = 24  # hex digits
+_KEYS = {"source", "status", "reason", "attempts", "finished", "row"}
 
 
 class Known(NamedTuple):
@@ -55,7 +56,8 @@ def records(layout: Layout) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 record = json.loads((folder / name).read_bytes())
-                if record["layout"] == LAYOUT and f"{record['key']}.json" == name:
+                whole = record["layout"] == LAYOUT and record.keys() >= _KEYS
+                if whole and f"{record['key']}.json" == name:
                     yield record
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # not a whole record: the dump will be analysed anew
@@ -76,8 +78,9 @@ class Ledger:
         """Reads all there is; of two records of one dump, the older is removed."""
         self._layout = layout
         self._known: dict[str, Known] = {}
-        for record in sorted(records(layout), key=lambda record: str(record["finished"])):
-            self._note(record)
+        found = map(_known, records(layout))
+        for known in sorted(found, key=lambda known: known.finished):
+            self._note(known)
 
     def all(self) -> list[Known]:
         """All that is known."""
@@ -99,7 +102,9 @@ class Ledger:
             write_whole(path, dumps(record).encode())
         except OSError as error:
             raise unwritable(path.parent, error) from error
-        return self._note(record)
+        known = _known(record)
+        self._note(known)
+        return known
 
     def forget(self, known: Known) -> None:
         """Remove a record and what was made of its dump."""
@@ -115,21 +120,23 @@ class Ledger:
                     if not any(name.endswith(s) and self.get(name[: -len(s)]) for s in suffixes):
                         _unlink(folder / name)
 
-    def _note(self, record: dict[str, Any]) -> Known:
+    def _note(self, known: Known) -> None:
         """Put a record in the place of the one that there is of the same dump."""
-        row = record.get("row") or {}
-        known = Known(
-            *(record["key"], record["source"], record["status"], record["reason"]),
-            *(record["attempts"], row.get("verdict"), record["finished"]),
-        )
         before = self._known.get(known.key[:_HALF])
         if before is not None and before.key != known.key:
             self._remove(before.key)
         self._known[known.key[:_HALF]] = known
-        return known
 
     def _remove(self, key: str) -> None:
         _unlink(self._layout.record(key), *(self._layout.artifact(key, s) for s in ARTIFACTS))
+
+
+def _known(record: dict[str, Any]) -> Known:
+    row = record["row"] or {}
+    return Known(
+        *(record["key"], record["source"], record["status"], record["reason"]),
+        *(record["attempts"], row.get("verdict"), record["finished"]),
+    )
 
 
 def _unlink(*paths: Path) -> None:

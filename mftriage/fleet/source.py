@@ -175,13 +175,10 @@ class _Walk:
             except OSError as error:
                 yield replace(link, problem=f"a link that leads nowhere: {error.strerror}")
                 continue
-            at = _identity(info)
+            at, found = _identity(info), _entry(name, info)
             if not stat.S_ISDIR(info.st_mode):
-                if at in self._files:
-                    yield replace(link, other=f"a link to {self._files[at]}")
-                else:
-                    self._files[at] = name
-                    yield _entry(name, info)
+                known = self._files.setdefault(at, name) if found.problem is None else name
+                yield found if known == name else replace(link, other=f"a link to {known}")
             elif at not in self._folders:
                 yield from self.below(name + "/")
             elif name.startswith(self._folders[at]):

@@ -29,6 +29,8 @@ from typing import NoReturn
 from mftriage.codec import dumps
 from mftriage.fleet.job import Job, Outcome
 from mftriage.fleet.worker import run
+from mftriage.pattern import Pattern
+from mftriage.render.html import style, template
 
 __all__ = ["main"]
 
@@ -191,15 +193,18 @@ def _kill(pid: int) -> None:
 
 
 def _warm_up() -> None:
+    """Do what every analysis would do in the same way."""
     for name in _LATE:
         import_module(name)
     for name in _WARM:
         package = import_module(f"mftriage.{name}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
-    from mftriage.render.html import template
-
     template()
+    style()
+    for thing in gc.get_objects():
+        if isinstance(thing, Pattern):
+            _ = thing.compiled
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page of this
 
