@@ -6,12 +6,15 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from mftriage import __version__
 from mftriage.errors import DumpError, MftriageError, UsageError
+
+if TYPE_CHECKING:
+    from mftriage.model import Triage
 
 _PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -59,6 +62,19 @@ OutputOption = Annotated[
     typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
+RedactOption = Annotated[
+    bool,
+    typer.Option("--redact", help="Mask what identifies a host or its users by stable tokens."),
+]
+RedactMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--redact-map",
+        metavar="FILE",
+        readable=False,
+        help="--redact with this map: the key, and what each token stands for. Keep it private.",
+    ),
+]
 LeanOption = Annotated[
     bool, typer.Option("--lean", help="Leave the type and symbol tables out of the capsule.")
 ]
@@ -107,6 +123,8 @@ def analyze(
     ] = False,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Triage one dump and report on stdout."""
     from mftriage.triage import analyze as run
@@ -121,7 +139,7 @@ def analyze(
             write(analysis, capsule, lean=lean, force=force)
     finally:
         analysis.close()
-    _emit(analysis.triage, wanted, output, force)
+    _emit(_redacted(analysis.triage, redact, redact_map), wanted, output, force)
     if why and analysis.facts is not None:
         from mftriage.verdict.explain import why as reasons
 
@@ -300,6 +318,8 @@ def convert(
     formats: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Render a saved JSON result in another format."""
     from mftriage.codec import from_json
@@ -312,7 +332,7 @@ def convert(
             "name a JSON result of mftriage",
         ) from error
     wanted = _formats(formats, output)
-    _emit(from_json(text), wanted, output, force)
+    _emit(_redacted(from_json(text), redact, redact_map), wanted, output, force)
 
 
 @app.command()
@@ -373,12 +393,24 @@ def _formats(formats: list[str] | None, output: str | None) -> list[str]:
     return wanted
 
 
-def _emit(triage: object, formats: list[str], output: str | None, force: bool) -> None:
+def _redacted(triage: Triage, wanted: bool, path: Path | None) -> Triage:
+    """The triage without what identifies, if that is wanted."""
+    if not wanted and path is None:
+        return triage
+    from mftriage.redact import redacting
+
+    if path is None:
+        from platformdirs import user_data_path
+
+        path = user_data_path("mftriage") / "redact-map"
+    with redacting(path) as redactor:
+        return redactor.triage(triage)
+
+
+def _emit(triage: Triage, formats: list[str], output: str | None, force: bool) -> None:
     """Write each format: to stdout, a file, or a folder (one file a format)."""
-    from mftriage.model import Triage
     from mftriage.render import render, suffix
 
-    assert isinstance(triage, Triage)
     if output is None:
         for name in formats:
             terminal = sys.stdout is not None and sys.stdout.isatty()

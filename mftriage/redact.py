@@ -17,16 +17,16 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
-from functools import lru_cache
-from ipaddress import IPv6Address
+from functools import lru_cache, partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from mftriage.errors import UsageError
-from mftriage.model import Fact, MceRegisters, Task, Tool, Triage
+from mftriage.model import MceRegisters, Task, Triage
 
 __all__ = ["Redactor", "redacting"]
 
@@ -47,26 +47,43 @@ _KERNEL_THREAD = re.compile(
 _COMMON = re.compile(r"/(sys|proc|dev|lib/modules|usr/lib/debug|usr/src)(/|$)")
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("path", re.compile(r"(?<![\w./:-])((?:[a-z][a-z0-9+.-]*:/)?(?:/[^\s/'\"`,;:()<>|]+){2,}/?)")),
-    ("mac", re.compile(r"(?<![\w:.-])([0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\2){4,6}[0-9A-Fa-f]{2})(?![\w:-])")),
-    ("ip", re.compile(rf"(?<![\w.])({_OCTET}(?:\.{_OCTET}){{3}})(?!\w|\.\w)")),
-    ("ip", re.compile(r"(?<![\w:.])((?=[0-9A-Fa-f.]*:)[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*[0-9A-Fa-f:])(?![\w:])")),
-    ("serial", re.compile(r"(?i)\b(?:serial[ _-]?(?:number|no|num)|s/n|ppin|asset[ _-]?tag|uuid)\b[\s:=]*([\w.,:/-]*\w)")),
-    ("task", re.compile(r"\bComm: (.+?)(?= (?:Not tainted|Tainted:|Kdump:)|$)", re.MULTILINE)),
-    ("task", re.compile(r"\b(?:Killing|Sending SIGBUS to) (.+?):\d+ due to ")),
-    ("task", re.compile(r"\bKilled process \d+ \(([^)]+)\)")),
-    # Where programs and their libraries lie: x86 (also in registers, zero-padded), and arm64.
-    ("address", re.compile(r"(?<![\w])((?:0x)?(?:0000)?(?:7[ef]|5[56])[0-9a-f]{10})(?!\w)")),
-    ("address", re.compile(r"(?<![\w])((?:0x)(?:0000)?(?:ffff|aaaa)[0-9a-f]{8})(?!\w)")),
-)  # fmt: skip
+_NUMBER = re.compile(r"\0(\d+)\0")
 
 
 class _Name(NamedTuple):
-    """Something that has to go, and what it is."""
+    """Something that has to go, what it is, and whose token it gets: a host's short name gets the host's."""
 
     kind: Kind
     text: str
+    of: str
+
+
+class _Step(NamedTuple):
+    """What to look for, its first group to be masked, and whose token that gets if not its own."""
+
+    kind: Kind
+    pattern: re.Pattern[str]
+    of: str | None = None
+
+
+_PATH = _Step(
+    "path",
+    re.compile(
+        r"(?<![\w./:-])((?:[a-z][a-z0-9+.-]*:/(?:/[^\s/'\"`,;:()<>|]+)+|(?:/[^\s/'\"`,;:()<>|]+){2,})/?)"
+    ),
+)
+_PATTERNS = (
+    _Step("mac", re.compile(r"(?<![\w:.-])([0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\2){4,6}[0-9A-Fa-f]{2})(?![\w:-])")),
+    _Step("ip", re.compile(rf"(?<![\w.])({_OCTET}(?:\.{_OCTET}){{3}})(?!\w|\.\w)")),
+    _Step("ip", re.compile(r"(?<![\w:.])([0-9A-Fa-f:.]{1,44}(?:[0-9A-Fa-f]|::))(?!\w|:[\w:])")),
+    _Step("serial", re.compile(r"(?i)\b(?:serial[ _-]?(?:number|no|num)|s/n|ppin|asset[ _-]?tag|uuid)\b[\s:=]*([\w.,:/-]*\w)")),
+    _Step("task", re.compile(r"\bComm: (.+?)(?= (?:Not tainted|Tainted:|Kdump:)|$)", re.MULTILINE)),
+    _Step("task", re.compile(r"\b(?:Killing|Sending SIGBUS to) (.+?):\d+ due to ")),
+    _Step("task", re.compile(r"\bKilled process \d+ \(([^)]+)\)")),
+    # Where programs and their libraries lie: x86 (also in registers, zero-padded), and arm64.
+    _Step("address", re.compile(r"(?<!\w)((?:0x)?(?:0000)?(?:7[ef]|5[56])[0-9a-f]{10})(?!\w)")),
+    _Step("address", re.compile(r"(?<!\w)(0x(?:0000)?(?:ffff|aaaa)[0-9a-f]{8})(?!\w)")),
+)  # fmt: skip
 
 
 class Redactor:
@@ -89,7 +106,7 @@ class Redactor:
 
     def triage(self, triage: Triage) -> Triage:
         """Return the triage without what identifies; all else of it is the same."""
-        kept = {value for value in _addresses(triage)}
+        kept = {address for address in _addresses(triage) if _HEX.fullmatch(address)}
         names = [name for name in _known(triage) if name.text not in kept]
         masked = self._masked(triage, _Mask(self, names, kept))
         assert isinstance(masked, Triage)
@@ -97,7 +114,7 @@ class Redactor:
 
     def texts(self, texts: Iterable[str | None], names: dict[str, Kind]) -> list[str | None]:
         """Return the texts without these names, and without what looks like one."""
-        mask = _Mask(self, [_Name(kind, name) for name, kind in names.items() if name], set())
+        mask = _Mask(self, [_Name(kind, name, name) for name, kind in names.items()], ())
         return [None if text is None else mask(text) for text in texts]
 
     def _masked(self, value: Any, mask: _Mask) -> Any:
@@ -105,7 +122,7 @@ class Redactor:
             return tuple(self._masked(item, mask) for item in value)
         if isinstance(value, str):
             return mask(value)
-        if not is_dataclass(value) or isinstance(value, Tool | type):
+        if not is_dataclass(value) or isinstance(value, type):
             return value
         return replace(
             value, **{name: self._masked(getattr(value, name), mask) for name in _free(type(value))}
@@ -124,51 +141,41 @@ class Redactor:
 class _Mask:
     """Masks texts: what is known to identify, wherever it stands, and what looks like it."""
 
-    def __init__(self, redactor: Redactor, names: list[_Name], kept: set[str]) -> None:
+    def __init__(self, redactor: Redactor, names: Iterable[_Name], kept: Collection[str]) -> None:
         self._redactor = redactor
         self._kept = kept
-        self._kinds: dict[str, tuple[Kind, str]] = {}
-        parts = []
-        for kind, text in sorted(set(names), key=lambda name: -len(name.text)):
-            if not redactor._is_token(text):
-                self._kinds.setdefault(text.casefold(), (kind, text))
-                parts.append(_pattern(kind, text))
-        self._literal = re.compile("|".join(parts), re.IGNORECASE) if parts else None
+        # The longest first: one may be a part of another.
+        ordered = sorted({n for n in names if n.text}, key=lambda n: (-len(n.text), n))
+        literal = [_Step(n.kind, re.compile(_pattern(n), re.IGNORECASE), n.of) for n in ordered]
+        self._steps = [
+            # A path before all else: it goes with the host's name in it, and so does its rest.
+            *(step for step in literal if step.kind == "path"),
+            _PATH,
+            *(step for step in literal if step.kind != "path"),
+            *_PATTERNS,
+        ]
 
     def __call__(self, text: str) -> str:
         """Return the text, masked."""
         if text in self._kept:
             return text
-        # What a token was put in for is behind a NUL, which no text of a triage has: what is put
-        # in by one pattern is not looked at by the next.
-        put: list[str] = []
+        # Until all is done a token's number stands for it, between NULs, which no text of a
+        # triage has: what one step has put in is not looked at by the next.
+        put: list[tuple[str, str]] = []
 
-        def put_in(token: str) -> str:
-            put.append(token)
-            return f"\0{len(put) - 1}\0"
-
-        def of_name(match: re.Match[str]) -> str:
-            kind, name = self._kinds.get(match[0].casefold(), ("host", match[0]))
-            return put_in(self._redactor.token(kind, name))
+        def mask(step: _Step, match: re.Match[str]) -> str:
+            shown = _NUMBER.sub(lambda number: put[int(number[1])][0], match[1])
+            name = step.of or shown
+            if name in self._kept or not _is(step.kind, name):
+                return match[0]
+            put.append((shown, self._redactor.token(step.kind, name)))
+            start, end = (at - match.start() for at in match.span(1))
+            return f"{match[0][:start]}\0{len(put) - 1}\0{match[0][end:]}"
 
         text = text.replace("\0", "\\x00")
-        if self._literal is not None:
-            text = self._literal.sub(of_name, text)
-        for kind, pattern in _PATTERNS:
-            text = pattern.sub(lambda match, kind=kind: self._found(kind, match, put_in), text)  # type: ignore[misc]
-        return re.sub(r"\0(\d+)\0", lambda match: put[int(match[1])], text)
-
-    def _found(self, kind: Kind, match: re.Match[str], put_in: Any) -> str:
-        name = match[1]
-        if (
-            "\0" in name
-            or name in self._kept
-            or self._redactor._is_token(name)
-            or not _is(kind, name)
-        ):
-            return match[0]
-        start, end = match.start(1) - match.start(), match.end(1) - match.start()
-        return match[0][:start] + put_in(self._redactor.token(kind, name)) + match[0][end:]
+        for step in self._steps:
+            text = step.pattern.sub(partial(mask, step), text)
+        return _NUMBER.sub(lambda number: put[int(number[1])][1], text)
 
 
 @contextmanager
@@ -189,7 +196,11 @@ def redacting(path: Path) -> Iterator[Redactor]:
                 file.write(json.dumps({"redact-map": 1, "key": secrets.token_hex(32)}) + "\n")
                 file.flush()
             file.seek(0)
-            key, known = _read(path, file)
+            lines = file.readlines()
+            key, known = _read(path, lines)
+            if not lines[-1].endswith("\n"):  # a writer was cut short
+                file.write("\n")
+                file.flush()
             fcntl.flock(file, fcntl.LOCK_UN)
             redactor = Redactor(key)
             yield redactor
@@ -225,24 +236,27 @@ def _known(triage: Triage) -> Iterator[_Name]:
     """What the triage's own fields name."""
     host = (triage.dump.hostname or "").strip()
     if not _NOBODY.match(host):
-        yield _Name("host", host)
-        yield _Name("host", host.partition(".")[0] or host)
+        yield _Name("host", host, host)
+        yield _Name("host", host.partition(".")[0], host)
     if triage.dump.path.strip():
-        yield _Name("path", triage.dump.path)
+        yield _Name("path", triage.dump.path, triage.dump.path)
     serials = [triage.dimm.serial_number if triage.dimm else None]
     for record in triage.hardware_errors:
         serials += [record.mce.ppin] if record.mce else []
         serials += [record.firmware.fru_id] if record.firmware else []
         serials += [d.value for d in record.details if re.search(r"(?i)serial|uuid|asset", d.name)]
-    yield from (_Name("serial", serial) for serial in serials if serial and serial.strip(" 0x"))
+    yield from (
+        _Name("serial", serial, serial) for serial in serials if serial and serial.strip(" 0x")
+    )
     for task in _tasks(triage):
         if task.comm and task.comm.strip() and _is("task", task.comm):
-            yield _Name("task", task.comm)
+            yield _Name("task", task.comm, task.comm)
     if triage.page and triage.page.owner and triage.page.owner.file:
-        yield _Name("path", triage.page.owner.file)
+        file = triage.page.owner.file
+        yield _Name("path", file, file)
     addresses = [request.virtual_address for request in triage.page_requests]
     addresses += [r.mce.ip for r in triage.hardware_errors if r.mce and _of_user(r.mce)]
-    yield from (_Name("address", address) for address in addresses if address)
+    yield from (_Name("address", address, address) for address in addresses if address)
 
 
 def _tasks(triage: Triage) -> Iterator[Task]:
@@ -279,29 +293,28 @@ def _is(kind: Kind, name: str) -> bool:
         return not _KERNEL_THREAD.match(name)
     if kind == "path":
         return not _COMMON.match(name)
-    if kind == "ip" and ":" in name:
+    if kind == "ip":
         try:
-            return IPv6Address(name) != IPv6Address("::")
+            return int(ip_address(name)) != 0
         except ValueError:
             return False
     return True
 
 
-def _pattern(kind: Kind, text: str) -> str:
+def _pattern(name: _Name) -> str:
     """A name as a pattern.  Short ones stand alone; a host's takes the domain behind it along."""
-    escaped = re.escape(text)
-    if kind == "host":
+    escaped = re.escape(name.text)
+    if name.kind == "host":
         escaped += r"(?:\.[A-Za-z0-9-]+)*"
-    anywhere = kind in ("host", "serial", "path") and len(text) >= 6
-    return escaped if anywhere else rf"(?<![A-Za-z0-9]){escaped}(?![A-Za-z0-9])"
+    anywhere = name.kind in ("host", "serial", "path") and len(name.text) >= 6
+    return f"({escaped})" if anywhere else rf"(?<![A-Za-z0-9])({escaped})(?![A-Za-z0-9])"
 
 
 @lru_cache
 def _free(kind: type) -> tuple[str, ...]:
-    """The fields of a dataclass that may say anything: not those of a few fixed words."""
+    """The fields of a dataclass that may say anything: not numbers, nor those of a few fixed words."""
     hints = get_type_hints(kind)
-    named = [field.name for field in fields(kind) if not _fixed(hints[field.name])]
-    return tuple(name for name in named if (kind, name) != (Fact, "rule"))
+    return tuple(field.name for field in fields(kind) if not _fixed(hints[field.name]))
 
 
 def _fixed(hint: Any) -> bool:

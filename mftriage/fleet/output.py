@@ -20,7 +20,7 @@ from mftriage.fleet.phrases import Table
 from mftriage.fleet.summary import BY, COLUMNS, groups, summarize
 from mftriage.fleet.table import load
 from mftriage.render import markdown, words
-from mftriage.render.text import cells, shorten
+from mftriage.render.text import cells, shorten, wrap
 
 __all__ = ["FORMATS", "Request", "render"]
 
@@ -54,7 +54,10 @@ def _text(frame: pd.DataFrame, request: Request) -> bytes:
     by = request.by or "dimm"
     rows = phrases.headline(summarize(frame))
     label = max(len(name) for name, _ in rows) + 2
-    lines = [f"{name:<{label}}{words.visible(value)}" for name, value in rows]
+    lines = []
+    for name, value in rows:
+        wrapped = wrap(value, max(request.width - label, 40))
+        lines += [f"{name:<{label}}{wrapped[0]}", *(" " * label + more for more in wrapped[1:])]
     tables = [
         *([] if request.by else phrases.offenders(frame, _TOP)),
         phrases.grouped(frame, by, _TOP),

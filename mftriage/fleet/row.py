@@ -8,9 +8,10 @@ from typing import Any
 from mftriage.fleet.schema import ROW_KEYS
 from mftriage.model import SYSCTL_OWNERS, Dimm, HardwareError, Triage, VerdictKind
 from mftriage.render.words import number
+from mftriage.signature import cause_of
 from mftriage.stack import injects, site
 
-__all__ = ["cause_of", "row_of"]
+__all__ = ["row_of"]
 
 LATER: frozenset[VerdictKind] = frozenset(("delayed-crash", "possible-delayed-crash"))
 BLAMED: frozenset[VerdictKind] = LATER | {"unrecoverable-panic", "fatal-hardware-error"}
@@ -43,7 +44,7 @@ def row_of(triage: Triage) -> dict[str, Any]:
         *(host, dump.crash_time, dump.uptime_seconds, dump.kernel_release),
         *(dump.build_id, dump.arch, dump.symbols),
         *(verdict.kind, verdict.confidence, verdict.summary),
-        *(triage.signature, cause_of(triage.signature)),
+        *(triage.signature, triage.signature and cause_of(triage.signature)),
         *(panic.message if panic else None, site(panic.trace) if panic and later else None),
         *((page.pfn, page.physical_address) if page else (None, None)),
         *((owner.kind, owner.slab_cache) if owner else (None, None)),
@@ -61,11 +62,6 @@ def row_of(triage: Triage) -> dict[str, Any]:
         sum(e.action == "recovered" for e in failures),
     )  # fmt: skip
     return dict(zip(ROW_KEYS, values, strict=True))
-
-
-def cause_of(signature: str | None) -> str | None:
-    """Return the first level of a signature: the cause, without the crash site behind the last ``@``."""
-    return None if signature is None else signature.rpartition("@")[0] or signature
 
 
 def _host(name: str | None) -> str | None:

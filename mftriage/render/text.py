@@ -145,7 +145,7 @@ def _share(blocks: list[_Block], width: int, left: int) -> list[int]:
 
 def _height(block: _Block, width: int) -> int:
     # An item takes a line at least, so that no more of them than lines can matter.
-    return sum(len(_wrap(item, width - block.indent)) for item in block.items[: block.most])
+    return sum(len(wrap(item, width - block.indent)) for item in block.items[: block.most])
 
 
 def _cut(items: list[str], share: int, width: int) -> list[str]:
@@ -153,7 +153,7 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     lines: list[str] = []
     for index, item in enumerate(items):
         after = len(items) - index - 1
-        wrapped = _wrap(item, width)
+        wrapped = wrap(item, width)
         # One line is kept to say that there is more, unless all the rest may still fit.
         room = share - len(lines) - (after > 0)
         if len(wrapped) <= room:
@@ -169,7 +169,7 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     return lines
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Break ``text`` at spaces, or inside of words that are too long, into lines of ``width``."""
     lines, line = [], ""
     for word in words.clip(words.visible(text), _LONGEST).split():

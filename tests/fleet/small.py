@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,16 @@ from mftriage.fleet.row import row_of
 from mftriage.render import render
 from tests.craft import FIXTURES, ROOT
 
-NAMES = sorted(path.parent.name for path in FIXTURES.glob("*/expected.json"))
+TRUTH = {
+    path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(FIXTURES.glob("*/expected.json"))
+}
+NAMES = list(TRUTH)
+KINDS = Counter(truth["verdict"] for truth in TRUTH.values())
+INJECTED = "x86_64-dentry-hwpoison-inject"
+KINDS[TRUTH[INJECTED]["verdict"]] -= 1
+MEMORY = KINDS["unrecoverable-panic"] + KINDS["fatal-hardware-error"] + KINDS["delayed-crash"]
+DUMPS = len(NAMES) + 1  # with the one that can't be read
 
 
 def put(folder: Path, source: str, **fields: Any) -> str:

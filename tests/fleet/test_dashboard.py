@@ -107,9 +107,11 @@ def test_nothing_is_wider_than_the_screen(show: Open, fleet: Path, width: int) -
 
 def test_the_figures_are_those_of_the_table(show: Open, fleet: Path) -> None:
     page = show(fleet)
-    expect(page.locator("h1")).to_have_text("Memory is blamed for 20 of 41 dumps, on 7 hosts.")
-    expect(page.get_by_role("status")).to_have_text("42 dumps.")
-    assert len(column(page, 1)) == 42
+    expect(page.locator("h1")).to_have_text(
+        f"Memory is blamed for {small.MEMORY} of {len(small.NAMES)} dumps, on 7 hosts."
+    )
+    expect(page.get_by_role("status")).to_have_text(f"{small.DUMPS} dumps.")
+    assert len(column(page, 1)) == small.DUMPS
 
 
 def test_it_sorts_by_every_column(show: Open, fleet: Path) -> None:
@@ -144,23 +146,25 @@ def test_filters(show: Open, fleet: Path) -> None:
     frame = load(fleet.parent)
     status = page.get_by_role("status")
     page.locator("#verdict").select_option("delayed-crash")
-    expect(status).to_have_text("7 of 42 dumps.")
+    expect(status).to_have_text(f"{small.KINDS['delayed-crash']} of {small.DUMPS} dumps.")
     assert set(column(page, 3)) == {"delayed-crash"}
     page.get_by_label("Search").fill("  EXTERNAL abort-FNV ")
-    expect(status).to_have_text("1 of 42 dumps.")
+    expect(status).to_have_text(f"1 of {small.DUMPS} dumps.")
     page.get_by_role("button", name="Clear").click()
-    expect(status).to_have_text("42 dumps.")
+    expect(status).to_have_text(f"{small.DUMPS} dumps.")
     page.locator("#host").fill("NODE3")
-    expect(status).to_have_text(f"{int((frame['host'] == 'node3').sum())} of 42 dumps.")
+    expect(status).to_have_text(f"{int((frame['host'] == 'node3').sum())} of {small.DUMPS} dumps.")
     assert set(column(page, 2)) == {"node3"}
     page.locator("#host").fill("")
     page.get_by_label("Since").fill("2026-11-24")
-    expect(status).to_have_text("None of 42 dumps fits.")
+    expect(status).to_have_text(f"None of {small.DUMPS} dumps fits.")
     page.get_by_label("Since").fill("2026-11-23")
-    expect(status).to_have_text("41 of 42 dumps.")  # the broken one has no time
+    expect(status).to_have_text(
+        f"{small.DUMPS - 1} of {small.DUMPS} dumps."
+    )  # the broken one has no time
     page.get_by_role("button", name="Clear").click()
     page.locator("#verdict").select_option("failed")
-    expect(status).to_have_text("1 of 42 dumps.")
+    expect(status).to_have_text(f"1 of {small.DUMPS} dumps.")
     expect(page.locator("#body small").last).to_have_text("it is cut short")
 
 
@@ -170,12 +174,14 @@ def test_what_is_chosen_can_be_passed_on(show: Open, fleet: Path) -> None:
     page.get_by_role("button", name="Host").click()
     link = page.url
     again = show(fleet, hash=link[link.index("#") :])
-    expect(again.get_by_role("status")).to_have_text("16 of 42 dumps.")
+    expect(again.get_by_role("status")).to_have_text(
+        f"{small.KINDS['unrelated']} of {small.DUMPS} dumps."
+    )
     assert column(again, 2) == column(page, 2)
     assert again.locator("#verdict").input_value() == "unrelated"
     expect(again.locator("th[data-sort=host]")).to_have_attribute("aria-sort", "ascending")
     odd = show(fleet, hash="#sort=__proto__&since=x&verdict=%3Cb%3E&up=1&text=%00")
-    expect(odd.get_by_role("status")).to_have_text("None of 42 dumps fits.")
+    expect(odd.get_by_role("status")).to_have_text(f"None of {small.DUMPS} dumps fits.")
 
 
 def test_a_name_in_a_figure_filters_the_table(show: Open, fleet: Path) -> None:
@@ -195,7 +201,7 @@ def test_every_row_links_to_its_report(show: Open, fleet: Path) -> None:
     assert len(links) == len(small.NAMES)  # the failed dump has none
     assert all((fleet.parent / link).is_file() for link in links)
     page.get_by_label("Search").fill("x86_64-task/")
-    expect(page.get_by_role("status")).to_have_text("1 of 42 dumps.")
+    expect(page.get_by_role("status")).to_have_text(f"1 of {small.DUMPS} dumps.")
     page.get_by_role("link", name=re.compile("^Report of node")).click()
     expect(page.locator("h1")).to_contain_text("page 0x285d")
 
@@ -282,7 +288,7 @@ def test_charts_have_names_and_tables(show: Open, fleet: Path) -> None:
         table = page.get_by_role("region", name=f"{name}, as a table")
         assert not table.is_visible()
     page.get_by_text("As a table").first.click()
-    expect(page.get_by_role("row", name="under 10 ms 12 0")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"^under 10 ms \d+ 0$"))).to_be_visible()
 
 
 def test_on_paper(show: Open, fleet: Path) -> None:

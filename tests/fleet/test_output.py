@@ -50,10 +50,12 @@ def text_of(folder: Path, fmt: str, by: str | None = None) -> str:
 
 def test_the_table_names_offenders(fleet: Path) -> None:
     text = text_of(fleet, "table")
-    assert re.search(r"^dumps +42: 41 analysed, 1 failed$", text, re.MULTILINE)
-    assert re.search(r"would have stopped 8 of 8 \(100%\) at the error", text)
+    assert re.search(
+        rf"^dumps +{small.DUMPS}: {len(small.NAMES)} analysed, 1 failed$", text, re.MULTILINE
+    )
+    assert re.search(r"would have stopped (\d+) of \1 \(100%\) at the error", text)
     assert re.search(r"^  1  node\d DIMM_\w\d ", text, re.MULTILINE)
-    assert all(len(line) <= 118 for line in text.splitlines())
+    assert all(len(line) <= 100 for line in text.splitlines())
 
 
 @pytest.mark.parametrize("by", BY)
@@ -76,7 +78,7 @@ def test_csv_and_parquet_and_json_have_the_table(fleet: Path, tmp_path: Path) ->
     again = pd.read_parquet(path)
     assert list(again.columns) == list(DTYPES) and len(again) == len(frame)
     document = json.loads(text_of(fleet, "json"))
-    assert document["summary"]["memory"] == 20 and len(document["dumps"]) == 42
+    assert document["summary"]["memory"] == small.MEMORY and len(document["dumps"]) == small.DUMPS
     one = next(d for d in document["dumps"] if d["source"] == "arm64-fatal/vmcore")
     assert one["crash_time"] == "2026-11-23T13:27:46Z" and one["row"] == 8338
     assert one["dimm_serial_number"] is None and one["injected"] is False

@@ -22,13 +22,18 @@ def crash(kind: str = "unrecoverable-panic", **more: Any) -> dict[str, Any]:
 
 def test_the_fixtures_in_figures(tmp_path: Path) -> None:
     summary = summarize(load(small.write(tmp_path)))
-    assert (summary.dumps, summary.analysed, summary.failed) == (42, 41, 1)
-    assert summary.verdicts["unrelated"] == 16
-    assert (summary.memory, summary.possible, summary.injected) == (20, 1, 1)
-    assert sum(summary.verdicts.values()) == 40  # all but the injected one
-    assert (summary.later, summary.judged, summary.caught_at_once) == (8, 8, 8)
-    assert summary.delays.count == 8 and 2 < (summary.delays.median or 0) < 3
-    assert summary.histogram[0] == ("under 10 ms", 12, 0)
+    assert (summary.dumps, summary.analysed, summary.failed) == (small.DUMPS, len(small.NAMES), 1)
+    assert summary.verdicts == +small.KINDS
+    assert (summary.memory, summary.possible) == (
+        small.MEMORY,
+        small.KINDS["possible-delayed-crash"],
+    )
+    assert summary.injected == 1
+    later = small.KINDS["delayed-crash"] + small.KINDS["possible-delayed-crash"]
+    assert (summary.later, summary.judged, summary.caught_at_once) == (later, later, later)
+    assert summary.delays.count == later and 2 < (summary.delays.median or 0) < 3
+    assert summary.histogram[0][0] == "under 10 ms" and summary.histogram[0][1] >= 12
+    assert sum(later for _, _, later in summary.histogram) == later
     assert summary.hosts == 7
 
 
