@@ -239,6 +239,8 @@ def fleet_table(
     ] = None,
     output: OutputOption = None,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Show who offends again, and the fleet's figures; or all dumps as data or a dashboard."""
     from mftriage.fleet import file_name, render
@@ -250,7 +252,11 @@ def fleet_table(
         target /= file_name(fmt)
     if target is not None and target.exists() and not force:
         raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
-    made, problems = render(folder, fmt, by=by, width=_width(), target=target)
+    if redact and redact_map is None:
+        redact_map = folder / "redact-map"
+    made, problems = render(
+        folder, fmt, by=by, width=_width(), target=target, redact_map=redact_map
+    )
     for problem in problems:
         _tell(f"mftriage: left out: {clean(problem)}\n")
     if target is None:

@@ -43,6 +43,7 @@ def render(
     by: str | None = None,
     width: int = 100,
     target: Path | None = None,
+    redact_map: Path | None = None,
 ) -> tuple[bytes, list[str]]:
     """Return the fleet in a format, and a sentence for each file that can't be read.
 
@@ -52,12 +53,15 @@ def render(
         by: what to group by; html has several groupings of its own.
         width: columns of the terminal, for the table.
         target: the file that it will be, for the links of html.
+        redact_map: mask what identifies, with this map (``mftriage.redact``).
 
     Raises:
         UsageError: as ``load``; there is no such format or grouping.
     """
     output = _module("output")
-    made: tuple[bytes, list[str]] = output.render(output.Request(folder, by, width, target), fmt)
+    made: tuple[bytes, list[str]] = output.render(
+        output.Request(folder, by, width, target, redact_map), fmt
+    )
     return made
 
 

@@ -16,9 +16,11 @@ import pandas as pd
 
 from mftriage.errors import UsageError
 from mftriage.fleet import dashboard, phrases
+from mftriage.fleet.masked import masked
 from mftriage.fleet.phrases import Table
 from mftriage.fleet.summary import BY, COLUMNS, groups, summarize
 from mftriage.fleet.table import load
+from mftriage.redact import redacting
 from mftriage.render import markdown, words
 from mftriage.render.text import cells, shorten, wrap
 
@@ -30,12 +32,17 @@ _NAME = 48  # columns that a name may take on a terminal
 
 
 class Request(NamedTuple):
-    """What is wanted: the batch's folder, a key of ``BY``, the terminal's columns, where it is written to."""
+    """What is wanted.
+
+    The batch's folder, a key of ``BY``, the terminal's columns, the file that it will be, and the
+    map of tokens if it is to be masked.
+    """
 
     folder: Path
     by: str | None = None
     width: int = 100
     target: Path | None = None
+    redact_map: Path | None = None
 
 
 def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
@@ -45,9 +52,15 @@ def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
     if request.by is not None and request.by not in BY:
         raise UsageError(f"can't group by {request.by!r}", f"one of: {', '.join(BY)}")
     write, columns = FORMATS[fmt]
-    frame = load(request.folder, COLUMNS if request.by and columns is None else columns)
-    made = write(frame, request)
-    return made, frame.attrs["problems"]
+    if request.by and columns is None:
+        columns = COLUMNS
+    frame = load(request.folder, None if request.redact_map else columns)
+    problems = frame.attrs["problems"]
+    if request.redact_map is not None:
+        with redacting(request.redact_map) as redactor:
+            frame = masked(frame, redactor)
+        request = request._replace(target=None)  # the reports that it would link to may not be
+    return write(frame, request), problems
 
 
 def _text(frame: pd.DataFrame, request: Request) -> bytes:

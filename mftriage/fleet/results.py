@@ -54,11 +54,11 @@ def folders(results: Path) -> dict[str, int]:
 
 
 def found(results: Path, names: Iterable[str]) -> Iterator[Found]:
-    """Yield the results in the folders of these names."""
-    for name in names:
+    """Yield the results in the folders of these names, in their order."""
+    for name in sorted(names):
         # A batch may be at work: what is gone by now is no result any more.
         with suppress(FileNotFoundError), os.scandir(results / name) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.endswith(".json") and not entry.name.startswith("."):
                     with suppress(FileNotFoundError):
                         yield Found(entry.name[:-5], entry.stat().st_mtime_ns, entry.path)

@@ -180,3 +180,55 @@ def test_a_large_fleet_is_summarised(tmp_path: Path) -> None:
     measure(folder, "html", tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert len(page) < 2_000_000 and "This fleet has 100,000 dumps" in page
+
+
+# masked
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fleet of two hosts, one of which has told its DIMM's serial number."""
+    folder = tmp_path_factory.mktemp("secret")
+    for number in range(4):
+        host = f"zebra{number % 2}.corp.example"
+        dimm = f"Samsung QQ77XX9{number % 2}" if number % 2 else f"{host} DIMM_A1"
+        row = {
+            "host": host, "dimm": dimm, "dimm_label": "DIMM_A1", "verdict": "delayed-crash",
+            "dimm_serial_number": "QQ77XX91" if number % 2 else None, "pfn": "0x1741",
+            "summary": f"{host} crashed in page 0x1741 of /srv/zebra/x", "recovered_before": 1,
+            "panic_message": "Comm: topsecretd Not tainted 10.1.2.3", "crash_time": "2026-11-23T00:00:00Z",
+        }  # fmt: skip
+        small.put(folder, f"racks/{host}/{number}/vmcore", row=row)
+    small.put(
+        folder, "racks/zebra0/x", status="failed", reason="racks/zebra0/x is no dump", row=None
+    )
+    return folder
+
+
+@pytest.mark.parametrize("by", [None, "host", "dimm"])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_redacted(secret: Path, tmp_path: Path, fmt: str, by: str | None) -> None:
+    target = secret / "index.html"
+    request = Request(secret, by, 200, target, tmp_path / "map")
+    made, _ = render(request, fmt)
+    for name in (b"zebra", b"corp.example", b"QQ77", b"racks/", b"topsecretd", b"10.1.2.3"):
+        assert name not in made, name
+    assert b"DIMM_A1" in made or fmt not in ("csv", "html") or by == "host"
+    assert render(request, fmt)[0] == made
+
+
+def test_redacted_groups_are_the_same(secret: Path, tmp_path: Path) -> None:
+    for by in ("host", "dimm"):
+        plain = json.loads(text_of(secret, "json", by))["groups"]
+        masked = json.loads(render(Request(secret, by, redact_map=tmp_path / "m"), "json")[0])[
+            "groups"
+        ]
+        counts = [[g["dumps"], g["memory"], g["hosts"]] for g in plain]
+        assert counts == [[g["dumps"], g["memory"], g["hosts"]] for g in masked] == [[2, 2, 1]] * 2
+
+
+def test_redacted_on_the_command_line(secret: Path) -> None:
+    done = mftriage("fleet", secret, "--redact", "-f", "csv")
+    assert done.returncode == 0 and "zebra" not in done.stdout and "host-" in done.stdout
+    assert (secret / "redact-map").stat().st_mode & 0o77 == 0
+    assert mftriage("fleet", secret, "--redact", "-f", "csv").stdout == done.stdout
