@@ -32,7 +32,7 @@ from mftriage.fleet.worker import run
 from mftriage.pattern import Pattern
 from mftriage.render.html import style, template
 
-__all__ = ["main"]
+__all__ = ["Zygote", "main"]
 
 _MAX_SAID = 1 << 20  # bytes; a row has some kilobytes
 _libc = ctypes.CDLL(None)
@@ -56,8 +56,8 @@ class _Worker:
     said: bytearray = field(default_factory=bytearray)
 
 
-class _Zygote:
-    """The server's loop."""
+class Zygote:
+    """The server: jobs come over ``control``, each may take so many seconds and bytes of memory."""
 
     def __init__(self, control: socket.socket, seconds: float, memory: int) -> None:
         self._control = control
@@ -99,7 +99,14 @@ class _Zygote:
     def _start(self, job: Job) -> None:
         reading, writing = os.pipe()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(reading)
+            os.close(writing)
+            reason = f"no process can be started for its analysis: {error.strerror}"
+            self._say(job.key, Outcome("failed", reason), 0.0, 0)
+            return
         if pid == 0:
             self._control.close()
             _work(job, writing, self._memory, parent)
@@ -145,7 +152,8 @@ class _Zygote:
         if code == -signal.SIGKILL:
             reason = "its analysis was killed, as the kernel does when memory runs out"
         elif code < 0:
-            reason = f"its analysis crashed ({signal.Signals(-code).name})"
+            names = {number.value: number.name for number in signal.Signals}
+            reason = f"its analysis crashed ({names.get(-code, -code)})"
         else:
             reason = f"its analysis ended without a result (exit code {code})"
         return Outcome("failed", reason)
@@ -154,8 +162,10 @@ class _Zygote:
         self._workers.remove(worker)
         self._events.unregister(worker.pipe)
         os.close(worker.pipe)
-        seconds = round(time.monotonic() - worker.started, 3)
-        answer = [worker.key, outcome, seconds, peak_bytes]
+        self._say(worker.key, outcome, time.monotonic() - worker.started, peak_bytes)
+
+    def _say(self, key: str, outcome: Outcome, seconds: float, peak_bytes: int) -> None:
+        answer = [key, outcome, round(seconds, 3), peak_bytes]
         self._control.sendall(json.dumps(answer).encode() + b"\n")
 
 
@@ -214,8 +224,9 @@ def main(control: int, parent: int, seconds: float, memory: int) -> None:
     gc.disable()
     _die_with(parent)
     _warm_up()
-    zygote = _Zygote(socket.socket(fileno=control), seconds, memory)
+    zygote = Zygote(socket.socket(fileno=control), seconds, memory)
     try:
-        zygote.serve()
+        with suppress(BrokenPipeError, ConnectionResetError):  # the batch is over
+            zygote.serve()
     finally:
         zygote.end()
