@@ -32,7 +32,7 @@ from mftriage.fleet.worker import run
 from mftriage.pattern import Pattern
 from mftriage.render.html import style, template
 
-__all__ = ["Zygote", "main"]
+__all__ = ["Zygote", "main", "warm_up"]
 
 _MAX_SAID = 1 << 20  # bytes; a row has some kilobytes
 _libc = ctypes.CDLL(None)
@@ -40,7 +40,10 @@ _GRACE = 5.0  # seconds that a killed process is waited for: one in a dead disk'
 _PR_SET_PDEATHSIG = 1
 # What an analysis imports where it needs it, and what that in turn does.
 _WARM = ("dump", "kernel", "records", "render", "symbols", "verdict")
-_LATE = ("drgn.helpers.linux", "gzip", "lzma", "zstandard", "platformdirs.unix", "_strptime")
+_LATE = (
+    *("drgn.helpers.linux", "_drgn_util.plugins", "capstone", "gzip", "lzma", "zstandard"),
+    *("platformdirs.unix", "_strptime", "heapq", "importlib.resources.readers", "mftriage.capsule"),
+)
 
 
 @dataclass
@@ -202,7 +205,7 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Do what every analysis would do in the same way."""
     for name in _LATE:
         import_module(name)
@@ -223,7 +226,7 @@ def main(control: int, parent: int, seconds: float, memory: int) -> None:
     """Serve over the descriptor ``control``, each job for so many seconds and bytes at most."""
     gc.disable()
     _die_with(parent)
-    _warm_up()
+    warm_up()
     zygote = Zygote(socket.socket(fileno=control), seconds, memory)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # the batch is over

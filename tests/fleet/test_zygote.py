@@ -15,7 +15,7 @@ import pytest
 
 from mftriage.fleet.job import Job
 from mftriage.fleet.zygote import Zygote
-from tests.craft import ROOT
+from tests.craft import FIXTURES, ROOT
 from tests.fleet.bucket import endless
 
 JOB = Job("k", "/in", "vmcore", "/out", {})
@@ -66,3 +66,29 @@ print(ours.recv(10_000).decode())
         "failed",
         "its analysis can't be ended: it hangs in the kernel (a bad disk?)",
     ]
+
+
+def test_workers_find_everything_imported(tmp_path: Path) -> None:
+    """What each of them would import by itself is paid once, by the server."""
+    code = """
+import sys
+from dataclasses import asdict
+from mftriage.fleet import worker, zygote
+from mftriage.fleet.job import Job, Settings
+zygote.warm_up()
+before = set(sys.modules)
+settings = asdict(Settings(capsules=True))
+for name in ("x86_64-anon-oops", "x86_64-rodata", "arm64-external-abort", "arm64-fatal"):
+    job = Job("0" * 48, sys.argv[1], f"{name}/capsule.elf.zst", sys.argv[2], settings)
+    assert worker.run(job).status == "ok", name
+print(*sorted({*sys.modules} - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(FIXTURES), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.split() == []
