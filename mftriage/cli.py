@@ -179,6 +179,8 @@ def batch(
     symbols: SymbolsOption = None,
     scan_seconds: ScanOption = 10.0,
     fail_on: FailOnOption = None,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Triage all new dumps of a folder: the nightly job of a fleet."""
     import time
@@ -187,8 +189,15 @@ def batch(
     from mftriage.fleet import progress, units
 
     _check_fail_on(fail_on)
+    if redact and redact_map is None:
+        redact_map = out / "redact-map"
+    if redact_map is not None and capsules:
+        raise UsageError(
+            "a capsule is memory as it was, and can't be masked", "drop --capsules or --redact"
+        )
+    named = None if redact_map is None else str(redact_map.absolute())
     plan = fleet.Plan(
-        fleet.Settings(symbols, scan_seconds, capsules),
+        fleet.Settings(symbols, scan_seconds, capsules, named),
         fleet.Limits(units.duration(timeout), units.size(memory)),
         jobs or len(os.sched_getaffinity(0)),
         None if since is None else units.moment(since, time.time()),

@@ -33,7 +33,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return objects.where(objects.notna(), None)
 
 
-def _masked(row: dict[str, Any], redactor: Redactor) -> dict[str, str | None]:
+def _masked(row: dict[Any, Any], redactor: Redactor) -> dict[str, str | None]:
     known = {row[name]: kind for name, kind in _NAMES.items() if row[name]}
     tokens = {name: redactor.token(kind, name) for name, kind in known.items()}
     made = {name: row[name] and tokens.get(row[name]) for name in _NAMES}

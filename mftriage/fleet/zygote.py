@@ -32,7 +32,7 @@ from mftriage.fleet.worker import run
 from mftriage.pattern import Pattern
 from mftriage.render.html import style, template
 
-__all__ = ["main"]
+__all__ = ["Zygote", "main", "warm_up"]
 
 _MAX_SAID = 1 << 20  # bytes; a row has some kilobytes
 _libc = ctypes.CDLL(None)
@@ -40,7 +40,10 @@ _GRACE = 5.0  # seconds that a killed process is waited for: one in a dead disk'
 _PR_SET_PDEATHSIG = 1
 # What an analysis imports where it needs it, and what that in turn does.
 _WARM = ("dump", "kernel", "records", "render", "symbols", "verdict")
-_LATE = ("drgn.helpers.linux", "gzip", "lzma", "zstandard", "platformdirs.unix", "_strptime")
+_LATE = (
+    *("drgn.helpers.linux", "_drgn_util.plugins", "capstone", "gzip", "lzma", "zstandard"),
+    *("platformdirs.unix", "_strptime", "heapq", "importlib.resources.readers", "mftriage.capsule"),
+)
 
 
 @dataclass
@@ -56,8 +59,8 @@ class _Worker:
     said: bytearray = field(default_factory=bytearray)
 
 
-class _Zygote:
-    """The server's loop."""
+class Zygote:
+    """The server: jobs come over ``control``, each may take so many seconds and bytes of memory."""
 
     def __init__(self, control: socket.socket, seconds: float, memory: int) -> None:
         self._control = control
@@ -99,7 +102,14 @@ class _Zygote:
     def _start(self, job: Job) -> None:
         reading, writing = os.pipe()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(reading)
+            os.close(writing)
+            reason = f"no process can be started for its analysis: {error.strerror}"
+            self._say(job.key, Outcome("failed", reason), 0.0, 0)
+            return
         if pid == 0:
             self._control.close()
             _work(job, writing, self._memory, parent)
@@ -145,7 +155,8 @@ class _Zygote:
         if code == -signal.SIGKILL:
             reason = "its analysis was killed, as the kernel does when memory runs out"
         elif code < 0:
-            reason = f"its analysis crashed ({signal.Signals(-code).name})"
+            names = {number.value: number.name for number in signal.Signals}
+            reason = f"its analysis crashed ({names.get(-code, -code)})"
         else:
             reason = f"its analysis ended without a result (exit code {code})"
         return Outcome("failed", reason)
@@ -154,8 +165,10 @@ class _Zygote:
         self._workers.remove(worker)
         self._events.unregister(worker.pipe)
         os.close(worker.pipe)
-        seconds = round(time.monotonic() - worker.started, 3)
-        answer = [worker.key, outcome, seconds, peak_bytes]
+        self._say(worker.key, outcome, time.monotonic() - worker.started, peak_bytes)
+
+    def _say(self, key: str, outcome: Outcome, seconds: float, peak_bytes: int) -> None:
+        answer = [key, outcome, round(seconds, 3), peak_bytes]
         self._control.sendall(json.dumps(answer).encode() + b"\n")
 
 
@@ -192,7 +205,7 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Do what every analysis would do in the same way."""
     for name in _LATE:
         import_module(name)
@@ -213,9 +226,10 @@ def main(control: int, parent: int, seconds: float, memory: int) -> None:
     """Serve over the descriptor ``control``, each job for so many seconds and bytes at most."""
     gc.disable()
     _die_with(parent)
-    _warm_up()
-    zygote = _Zygote(socket.socket(fileno=control), seconds, memory)
+    warm_up()
+    zygote = Zygote(socket.socket(fileno=control), seconds, memory)
     try:
-        zygote.serve()
+        with suppress(BrokenPipeError, ConnectionResetError):  # the batch is over
+            zygote.serve()
     finally:
         zygote.end()

@@ -27,7 +27,7 @@ from tests.fleet.bucket import BROKEN, MAY_BE_READ, SMALL, endless, mixed, table
 
 DENTRY = FIXTURES / "x86_64-dentry-hwpoison-inject" / "capsule.elf.zst"
 LOG = "[    0.000000] Linux version 7.3.4 (x)\n[    1.500000] usb 1-1: new\n"
-DEFAULTS = {"symbols": None, "scan_seconds": 10.0, "capsules": False}
+DEFAULTS = {"symbols": None, "scan_seconds": 10.0, "capsules": False, "redact_map": None}
 
 
 def batch(source: Path, out: Path, *options: object, code: int = 0, **more: Any) -> str:
