@@ -194,6 +194,15 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
     assert then["b/vmcore"]["status"] == "ok" and "b/" not in then
 
 
+def test_what_the_disk_does_not_give(tmp_path: Path) -> None:
+    source, out = bucket(tmp_path / "in", "good"), tmp_path / "out"
+    (source / "vmcore").symlink_to("/proc/self/mem")  # EIO, as of a bad disk
+    batch(source, out, code=4)
+    found = table(out)
+    assert found["vmcore"]["reason"].endswith("Input/output error")
+    assert found["good"]["status"] == "ok"
+
+
 def test_names_are_only_names(tmp_path: Path) -> None:
     name = "\x1b[31m\n\udcff<b>"
     source, out = bucket(tmp_path / "in", f"{name}/vmcore"), tmp_path / "out"
