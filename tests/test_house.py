@@ -79,6 +79,16 @@ def test_data_goes_one_way(source: Path) -> None:
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
+        "redact.py": (
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
+        ),
         # the fleet runs the pipeline as a whole, and knows nothing of its parts
         "fleet": ("dump", "symbols", "kernel", "records", "facts"),
     }
@@ -242,6 +252,8 @@ CAPSULE = str(FIXTURES / "x86_64-dentry" / "capsule.elf.zst")
         (("--help",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("--version",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("explain",), {"drgn", "jinja2", "pandas"}),
+        (("fleet", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
+        (("fleet", "prune", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
         (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic"}),
         (("analyze", CAPSULE, "-f", "json"), {"jinja2", "pandas", "pydantic", "elftools"}),
     ],
@@ -251,6 +263,12 @@ def test_nobody_pays_for_what_he_does_not_use(
     arguments: tuple[str, ...], unwanted: set[str]
 ) -> None:
     assert not loaded(*arguments) & unwanted
+
+
+def test_the_fleet_itself_is_cheap() -> None:
+    code = "import sys, mftriage.fleet; print({'pandas', 'pyarrow', 'jinja2'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_batch_loads_an_analysis_only_where_it_runs(tmp_path: Path) -> None:

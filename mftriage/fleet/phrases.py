@@ -67,8 +67,8 @@ def delays(summary: Summary) -> str:
     known = summary.delays
     if known.median is None or known.p95 is None:
         return ""
-    many = f" ({crashes(known.count)})"
-    return f"median {words.duration(known.median)}, 95% within {words.duration(known.p95)}{many}"
+    most = f", 95% within {words.duration(known.p95)}" if known.count >= FEW else ""
+    return f"median {words.duration(known.median)}{most} ({crashes(known.count)})"
 
 
 def recovered(summary: Summary) -> str:

@@ -55,7 +55,7 @@ def row_of(triage: Triage) -> dict[str, Any]:
         *(dimm.manufacturer, dimm.part_number, dimm.serial_number),
         *((location.rank, location.bank, location.row, location.column) if location else (None,) * 4),
         _injected(triage),
-        _delay(triage),
+        triage.error_to_crash_seconds if verdict.kind in BLAMED else None,
         triage.panic_on_unrecoverable_memory_failure,
         _caught_at_once(triage),
         sum(place.count for place in triage.corrected_errors),
@@ -116,17 +116,6 @@ def _injected(triage: Triage) -> bool | None:
         return False if records else None
     # set by the first failure that no test simulated (since 6.1)
     return None if triage.hw_memory_failure is None else not triage.hw_memory_failure
-
-
-def _delay(triage: Triage) -> float | None:
-    """Seconds from the first uncorrected error of the page to the crash."""
-    page, panic = triage.page, triage.panic
-    if page is None or panic is None or panic.time is None or triage.verdict.kind not in BLAMED:
-        return None
-    times = [r.time for r in _records(triage) if r.time_is_exact]
-    times += [e.time for e in triage.memory_failures if e.pfn == page.pfn and not e.previous_boot]
-    before = [time for time in times if time is not None and time <= panic.time]
-    return round(panic.time - min(before), 9) if before else None
 
 
 def _caught_at_once(triage: Triage) -> bool | None:
