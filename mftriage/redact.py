@@ -59,11 +59,15 @@ class _Name(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What to look for, its first group to be masked, and whose token that gets if not its own."""
+    """What to look for, its first group to be masked, and whose token that gets if not its own.
+
+    ``hint`` is in every text that has it, in lower case.
+    """
 
     kind: Kind
     pattern: re.Pattern[str]
     of: str | None = None
+    hint: str = ""
 
 
 _PATH = _Step(
@@ -71,15 +75,16 @@ _PATH = _Step(
     re.compile(
         r"(?<![\w./:-])((?:[a-z][a-z0-9+.-]*:/(?:/[^\s/'\"`,;:()<>|]+)+|(?:/[^\s/'\"`,;:()<>|]+){2,})/?)"
     ),
+    hint="/",
 )
 _PATTERNS = (
     _Step("mac", re.compile(r"(?<![\w:.-])([0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\2){4,6}[0-9A-Fa-f]{2})(?![\w:-])")),
-    _Step("ip", re.compile(rf"(?<![\w.])({_OCTET}(?:\.{_OCTET}){{3}})(?!\w|\.\w)")),
-    _Step("ip", re.compile(r"(?<![\w:.])([0-9A-Fa-f:.]{1,44}(?:[0-9A-Fa-f]|::))(?!\w|:[\w:])")),
+    _Step("ip", re.compile(rf"(?<![\w.])({_OCTET}(?:\.{_OCTET}){{3}})(?!\w|\.\w)"), hint="."),
+    _Step("ip", re.compile(r"(?<![\w:.])([0-9A-Fa-f:.]{1,44}(?:[0-9A-Fa-f]|::))(?!\w|:[\w:])"), hint=":"),
     _Step("serial", re.compile(r"(?i)\b(?:serial[ _-]?(?:number|no|num)|s/n|ppin|asset[ _-]?tag|uuid)\b[\s:=]*([\w.,:/-]*\w)")),
-    _Step("task", re.compile(r"\bComm: (.+?)(?= (?:Not tainted|Tainted:|Kdump:)|$)", re.MULTILINE)),
-    _Step("task", re.compile(r"\b(?:Killing|Sending SIGBUS to) (.+?):\d+ due to ")),
-    _Step("task", re.compile(r"\bKilled process \d+ \(([^)]+)\)")),
+    _Step("task", re.compile(r"\bComm: (.+?)(?= (?:Not tainted|Tainted:|Kdump:)|$)", re.MULTILINE), hint="comm: "),
+    _Step("task", re.compile(r"\b(?:Killing|Sending SIGBUS to) (.+?):\d+ due to "), hint=" due to "),
+    _Step("task", re.compile(r"\bKilled process \d+ \(([^)]+)\)"), hint="killed process "),
     # Where programs and their libraries lie: x86 (also in registers, zero-padded), and arm64.
     _Step("address", re.compile(r"(?<!\w)((?:0x)?(?:0000)?(?:7[ef]|5[56])[0-9a-f]{10})(?!\w)")),
     _Step("address", re.compile(r"(?<!\w)(0x(?:0000)?(?:ffff|aaaa)[0-9a-f]{8})(?!\w)")),
@@ -144,9 +149,13 @@ class _Mask:
     def __init__(self, redactor: Redactor, names: Iterable[_Name], kept: Collection[str]) -> None:
         self._redactor = redactor
         self._kept = kept
+        self._seen: dict[str, str] = {}  # a log's lines repeat themselves
         # The longest first: one may be a part of another.
         ordered = sorted({n for n in names if n.text}, key=lambda n: (-len(n.text), n))
-        literal = [_Step(n.kind, re.compile(_pattern(n), re.IGNORECASE), n.of) for n in ordered]
+        literal = [
+            _Step(n.kind, re.compile(_pattern(n), re.IGNORECASE), n.of, n.text.lower())
+            for n in ordered
+        ]
         self._steps = [
             # A path before all else: it goes with the host's name in it, and so does its rest.
             *(step for step in literal if step.kind == "path"),
@@ -159,6 +168,11 @@ class _Mask:
         """Return the text, masked."""
         if text in self._kept:
             return text
+        if text not in self._seen:
+            self._seen[text] = self._masked(text)
+        return self._seen[text]
+
+    def _masked(self, text: str) -> str:
         # Until all is done a token's number stands for it, between NULs, which no text of a
         # triage has: what one step has put in is not looked at by the next.
         put: list[tuple[str, str]] = []
@@ -173,8 +187,10 @@ class _Mask:
             return f"{match[0][:start]}\0{len(put) - 1}\0{match[0][end:]}"
 
         text = text.replace("\0", "\\x00")
+        lower = text.lower()
         for step in self._steps:
-            text = step.pattern.sub(partial(mask, step), text)
+            if step.hint in lower:
+                text = step.pattern.sub(partial(mask, step), text)
         return _NUMBER.sub(lambda number: put[int(number[1])][1], text)
 
 
