@@ -109,15 +109,13 @@ def _together(one: HardwareError, other: HardwareError) -> bool:
     return one.time is None or other.time is None or abs(one.time - other.time) <= 2.0
 
 
-def replacement(dimm: Dimm) -> str:
-    """What to do about the DIMM, in one sentence."""
-    if dimm.candidates:
-        return f"Replace one of these DIMMs, which the records can't tell apart: {', '.join(dimm.candidates)}."
-    name = dimm.locator or dimm.label
-    if name is None:
-        return f"Find the DIMM with the SMBIOS handle {dimm.handle}, which the firmware names: dmidecode -t 17."
-    if dimm.how == _HOW["driver-decode"]:
-        return f"Replace the DIMM at {name} (the driver's position: the board's manual names the slot)."
-    if dimm.how == _HOW["edac-label"]:
-        return f"Replace the DIMM that EDAC's label names: {name}."
-    return f"Replace the DIMM that the firmware names: {name}."
+def is_position(dimm: Dimm) -> bool:
+    """Whether the DIMM's name is a driver's position, which is not the board's."""
+    return (dimm.how or "").startswith(_HOW["driver-decode"])
+
+
+def is_slot(dimm: Dimm) -> bool:
+    """Whether firmware itself names the DIMM."""
+    return (dimm.how or "").startswith(
+        tuple(_HOW[how] for how in ("firmware-location", "fru-text", "firmware-handle"))
+    )
