@@ -11,8 +11,16 @@ from datetime import UTC, datetime, timedelta
 
 from mftriage.dimm import is_position, is_slot
 from mftriage.facts import Facts
-from mftriage.model import CorrectedErrors, Dimm, HardwareError, PageInfo, Verdict, VerdictKind
-from mftriage.stack import crash_site
+from mftriage.model import (
+    SYSCTL_OWNERS,
+    CorrectedErrors,
+    Dimm,
+    HardwareError,
+    PageInfo,
+    Verdict,
+    VerdictKind,
+)
+from mftriage.stack import site
 
 __all__ = ["MOST", "SYSCTL", "actions"]
 
@@ -22,8 +30,7 @@ SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
 _BEFORE = timedelta(minutes=10)
 _HARDWARE = re.compile(r"Hardware name: (.{1,160})")
-# is_kernel_owned_page() and reserved pages, mm/memory-failure.c of Linux 7.3: docs/verdict.md, "Owners and the sysctl"
-_STOPPED_FOR = ("slab", "page-table", "large-kmalloc", "reserved", "kernel-image", "zero-page")
+_UNSURE = ("unknown", "percpu")  # of per-CPU memory the sysctl covers the first chunk only
 _WHOSE = "slab pages, page tables, large kmalloc and reserved pages"
 
 _OUT_OF_SERVICE = "Keep the machine out of service until the memory is replaced or repaired."
@@ -154,8 +161,8 @@ class _Case:
         panic = self.facts.panic
         if panic is None:
             return None
-        site = next((f.function for f in crash_site(panic.trace) if f.function), None)
-        return f", starting at {site}" if site else ""
+        function = site(panic.trace)
+        return f", starting at {function}" if function else ""
 
     def catch(self) -> str | None:
         """What would have stopped the machine at the failure, before it did harm."""
@@ -163,7 +170,7 @@ class _Case:
             return None
         kind = self.page.owner.kind if self.page and self.page.owner else "unknown"
         whose = kind.replace("-", " ")
-        stops = kind in _STOPPED_FOR
+        stops = kind in SYSCTL_OWNERS and kind not in _UNSURE
         value = self.facts.sysctl
         if value:
             return f"Nothing more to set: {SYSCTL} is {value} already, and the kernel did not stop at this failure."
@@ -177,7 +184,7 @@ class _Case:
                 f"Set {SYSCTL}, which is 0 in this kernel: sysctl -w {SYSCTL}=1, and {SYSCTL} = 1 in "
                 f"/etc/sysctl.d/60-memory-failure.conf; {effect}."
             )
-        if kind != "unknown" and not stops:
+        if kind not in _UNSURE and not stops:
             return None
         page = f"this one, a {whose} page" if stops else _WHOSE
         if self.facts.has_sysctl is False:
@@ -252,7 +259,7 @@ def _running(case: _Case) -> Iterator[str | None]:
         page = case.page
         owner = page and page.owner and page.owner.kind.replace("-", " ")
         which = (
-            f"page {page.pfn}" + (f", {owner}" if owner and owner != "unknown" else "")
+            f"page {page.pfn}" + (f", {owner} page" if owner and owner != "unknown" else "")
             if page
             else ""
         )

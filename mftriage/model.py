@@ -50,6 +50,14 @@ OwnerKind = Literal[
     "zero-page",
     "unknown",
 ]
+# What vm.panic_on_unrecoverable_memory_failure covers, by 7.3's is_kernel_owned_page()
+# (mm/memory-failure.c): reserved pages of any use, and three types.
+SYSCTL_OWNERS: frozenset[OwnerKind] = frozenset(
+    (
+        *("slab", "page-table", "large-kmalloc"),
+        *("reserved", "kernel-image", "zero-page", "percpu"),
+    )
+)
 Action = Literal["ignored", "failed", "delayed", "recovered"]
 Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
@@ -479,6 +487,11 @@ class HardwareError:
         """A record of one medium names it in ``media``, too."""
         if not self.media:
             object.__setattr__(self, "media", (self.medium,))
+
+    @property
+    def time_is_exact(self) -> bool:
+        """False where ``time`` is known to the second only: struct mce has no finer clock."""
+        return self.source != "mce" or "log" in self.media
 
 
 @dataclass(frozen=True, kw_only=True)

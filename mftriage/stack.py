@@ -17,6 +17,14 @@ _MACHINERY = re.compile(
     r"mce_panic|mce_end|do_machine_check|machine_|emergency_|apei_|ghes_|__ghes_)"
 )
 
+# mm/hwpoison-inject.c, mm/madvise.c, drivers/base/memory.c
+_INJECTORS = (
+    "hwpoison_inject",
+    "madvise_inject_error",
+    "hard_offline_page_store",
+    "soft_offline_page_store",
+)
+
 
 def crash_site(trace: Sequence[Frame]) -> Sequence[Frame]:
     """The frames from the first one that is not machinery; all of them if there is no such frame.
@@ -29,3 +37,15 @@ def crash_site(trace: Sequence[Frame]) -> Sequence[Frame]:
         if frame.function and not _MACHINERY.match(frame.function):
             return trace[index:]
     return trace
+
+
+def site(trace: Sequence[Frame]) -> str | None:
+    """The function that crashed, without the compiler's ``.cold`` and ``.isra.0``, and no inlined one."""
+    frames = [f for f in trace if f.function and not f.inlined]
+    function = next((f.function for f in crash_site(frames)), None)
+    return function.split(".")[0] if function else None
+
+
+def injects(trace: Sequence[Frame]) -> bool:
+    """Whether the stack is that of a task which injects a memory failure, for a test."""
+    return any(frame.function in _INJECTORS for frame in trace)

@@ -25,7 +25,7 @@ from mftriage.model import (
 )
 from mftriage.records.history import corrected_history
 from mftriage.registers import of_record, of_syndrome
-from mftriage.stack import crash_site
+from mftriage.stack import site
 from mftriage.verdict import decide
 
 if TYPE_CHECKING:
@@ -193,10 +193,9 @@ def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
     if page is not None and page.owner is not None:
         parts.append(page.owner.slab_cache or page.owner.kind)
     if facts.panic is not None and verdict.kind not in _CAUSE_IS_ALL:
-        frames = [f for f in facts.panic.trace if f.function and not f.inlined]
-        site = next((f.function for f in crash_site(frames)), None)
-        if site:
-            parts.append(site.split(".")[0])  # without the compiler's .cold, .isra.0
+        where = site(facts.panic.trace)
+        if where:
+            parts.append(where)
     return ":".join(parts)
 
 
@@ -212,7 +211,7 @@ def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
                 time=record.time,
                 kind="error",
                 text=f"{record.source}: {what}",
-                exact=record.source != "mce" or "log" in record.media,
+                exact=record.time_is_exact,
             )
         )
     for event in facts.memory_failures:

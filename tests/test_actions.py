@@ -258,7 +258,7 @@ def test_not_memory() -> None:
 def test_a_machine_that_runs_on_a_bad_page() -> None:
     sentences = case("no-crash")
     assert sentences[0].startswith(
-        "Plan a reboot: bad memory is still in use by the kernel (page 0x15d4, slab)"
+        "Plan a reboot: bad memory is still in use by the kernel (page 0x15d4, slab page)"
     )
     # the window ends with the error, 60 s before the dump
     assert said(sentences, "from 2026-11-22 23:54:30 to 2026-11-23 00:04:30 UTC")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mftriage.facts import Facts
-from mftriage.model import Confidence, Fact, HardwareError, Verdict
+from mftriage.model import SYSCTL_OWNERS, Confidence, Fact, HardwareError, Verdict
 from mftriage.verdict.evidence import (
     event_words,
     page_evidence,
@@ -16,16 +16,6 @@ from mftriage.verdict.evidence import (
     what_of,
 )
 
-# What 7.3's is_kernel_owned_page() covers (mm/memory-failure.c): reserved pages of any use, and three types.
-_PANICKING_OWNERS = {
-    "slab",
-    "page-table",
-    "large-kmalloc",
-    "reserved",
-    "kernel-image",
-    "zero-page",
-    "percpu",
-}
 # What version 2 of the series, which some vendors carry, panics for besides.
 _EARLIER_WORDS = ("high-order kernel page", "unknown page", "get hwpoison page")
 
@@ -89,7 +79,7 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
     page_evidence(rule, facts, pfn, evidence)
     records_evidence(rule, facts, pfn, evidence)
     kind = page.owner.kind if page is not None and page.owner is not None else None
-    if kind not in (None, "unknown", *_PANICKING_OWNERS) and not (
+    if kind not in (None, "unknown", *SYSCTL_OWNERS) and not (
         event and event.page_type in _EARLIER_WORDS
     ):
         against.append(
