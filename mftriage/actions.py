@@ -1,6 +1,6 @@
 """What to do next: sentences that rest on facts, the most urgent first.
 
-Each says what to do and what it rests on; a command can be typed as it stands.
+Each says what to do and what it rests on.  A command stands in back-ticks, and can be typed as it is.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Case:
         return (
             f"Ask the vendor for post-package repair (PPR): {_count(entry)} at {entry.place} lie in the same {same}. "
             "Firmware does it at a boot; Linux 6.15 and newer can for devices with "
-            "/sys/bus/edac/devices/*/mem_repair*."
+            "`/sys/bus/edac/devices/*/mem_repair*`."
         )
 
     def offline(self) -> str | None:
@@ -118,10 +118,10 @@ class _Case:
             return None
         if self.facts.dump.arch == "x86_64":
             return (
-                f"To run it before that, keep the page out of use: boot with memmap={size // 1024}K${start:#x} "
-                "(GRUB wants \\$)."
+                f"To run the machine before the repair, keep the page out of use: boot with `memmap={size // 1024}K${start:#x}` "
+                "(GRUB wants `\\$`)."
             )
-        return f"To run it before that, take the page out of use right after boot: echo {start:#x} > {_OFFLINE}hard_offline_page"
+        return f"To run the machine before the repair, take the page out of use right after each boot: `echo {start:#x} > {_OFFLINE}hard_offline_page`."
 
     def soft_offline(self) -> str | None:
         """How to leave a page whose corrected errors come again, as long as it can be read."""
@@ -136,8 +136,8 @@ class _Case:
         if len(pages) != 1:
             return None
         return (
-            f"Take the page of the repeated corrected errors out of use: echo {pages.pop():#x} > {_OFFLINE}soft_offline_page "
-            "(its content moves, nothing is lost)"
+            f"Take the page of the repeated corrected errors out of use: `echo {pages.pop():#x} > {_OFFLINE}soft_offline_page` "
+            "(its content moves, nothing is lost)."
         )
 
     def firmware(self) -> str:
@@ -154,7 +154,7 @@ class _Case:
         if entry is None and where is None:
             return None
         why = f"{_count(entry)} so far" if entry else "an uncorrected error was handled there"
-        return f"Watch {where}: {why}; rasdaemon and /sys/devices/system/edac/mc/mc*/*_count show more."
+        return f"Watch {where}: {why}; rasdaemon and `/sys/devices/system/edac/mc/mc*/*_count` show more."
 
     def stack(self) -> str | None:
         """Where the crash itself leads."""
@@ -181,7 +181,7 @@ class _Case:
                 else f"with it the kernel stops at failures of {_WHOSE}"
             )
             return (
-                f"Set {SYSCTL}, which is 0 in this kernel: sysctl -w {SYSCTL}=1, and {SYSCTL} = 1 in "
+                f"Set {SYSCTL}, which is 0 in this kernel: `sysctl -w {SYSCTL}=1`, and `{SYSCTL} = 1` in "
                 f"/etc/sysctl.d/60-memory-failure.conf; {effect}."
             )
         if kind not in _UNSURE and not stops:
@@ -323,7 +323,7 @@ def _replacement(dimm: Dimm) -> str:
         return f"Replace one of these DIMMs, which the records can't tell apart: {', '.join(dimm.candidates)}."
     name = dimm.locator or dimm.label
     if name is None:
-        return f"Find the DIMM with the SMBIOS handle {dimm.handle}, which the firmware names: dmidecode -t 17."
+        return f"Find the DIMM with the SMBIOS handle {dimm.handle}, which the firmware names: `dmidecode -t 17`."
     return f"Replace {name}{_identity(dimm)}: {_how(dimm)} (how sure: {dimm.certainty or 'not known'})."
 
 
@@ -355,7 +355,7 @@ def _part_of(record: HardwareError) -> str | None:
     """Which part a record that is not of memory names."""
     device = record.firmware.device if record.firmware else None
     if device:
-        return f"Look at the device {device} and its slot: lspci -vv -s {device}"
+        return f"Look at the device {device} and its slot: `lspci -vv -s {device}`."
     mce = record.mce
     if mce is None:
         return None

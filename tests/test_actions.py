@@ -174,7 +174,7 @@ def test_nothing_is_replaced_after_an_injection(kind: VerdictKind) -> None:
 # what would have caught it
 
 
-SET = f"sysctl -w {SYSCTL}=1, and {SYSCTL} = 1 in /etc/sysctl.d/60-memory-failure.conf"
+SET = f"`sysctl -w {SYSCTL}=1`, and `{SYSCTL} = 1` in /etc/sysctl.d/60-memory-failure.conf"
 
 
 @pytest.mark.parametrize("kind", ["delayed-crash", "possible-delayed-crash", "no-crash"])

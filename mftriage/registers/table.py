@@ -16,7 +16,7 @@ Meaning = str | Mapping[int, str] | Callable[[int, int], str | None] | None
 class Bits(NamedTuple):
     """A field: its highest and lowest bit, its name in the manual, and what its value means.
 
-    A field without a name is reserved, or not for this table to tell: it is left out where it is zero.
+    A field without a name is reserved, or not for this table to tell.
     """
 
     high: int
@@ -39,19 +39,20 @@ def flag(bit: int, name: str, on: str, off: str | None = None) -> Bits:
 
 
 def decode(table: Table, value: int) -> DecodedRegister:
-    """What ``value`` says, field by field."""
+    """What ``value`` says, field by field, without the fields whose zero says nothing."""
     fields = []
     for row in table.rows:
         width = row.high - row.low + 1
         part = value >> row.low & (1 << width) - 1
-        if row.name is None and not part:
+        meaning = _words(row, part, value)
+        if not part and (row.name is None or meaning is None):
             continue
         fields.append(
             RegisterField(
                 bits=str(row.high) if width == 1 else f"{row.high}:{row.low}",
                 name=row.name,
                 value=str(part) if width == 1 else f"{part:#x}",
-                meaning=_words(row, part, value),
+                meaning=meaning,
             )
         )
     return DecodedRegister(

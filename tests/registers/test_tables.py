@@ -181,7 +181,7 @@ def test_firmware_status_word() -> None:
     assert words["Error Type"] == "storage error in DRAM memory"
     assert words["Data"] == "on the data signals"
     assert words["Overflow"] == "more errors came, and are lost"
-    assert words["Address"] is None
+    assert "Address" not in words
 
 
 def test_arm_processor_error() -> None:
@@ -234,7 +234,7 @@ def test_exception_syndrome(esr: str, said: dict[str, str | None]) -> None:
     register = of_syndrome(esr)
     assert register is not None
     words = meanings(register)
-    assert {name: words[name] for name in said} == said
+    assert {name: words.get(name) for name in said} == said
 
 
 NUMBERS = st.none() | st.text(max_size=20) | st.integers(-5, 1 << 65).map(hex)
