@@ -29,6 +29,7 @@ SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
 
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
 _BEFORE = timedelta(minutes=10)
+_PCI = re.compile(r"[0-9a-fA-F]{1,4}(:[0-9a-fA-F]{2}){1,2}\.[0-7]")
 _HARDWARE = re.compile(r"Hardware name: (.{1,160})")
 _UNSURE = ("unknown", "percpu")  # of per-CPU memory the sysctl covers the first chunk only
 _WHOSE = "slab pages, page tables, large kmalloc and reserved pages"
@@ -63,12 +64,12 @@ class _Case:
     def save(self) -> str:
         """What is lost when somebody pulls modules first."""
         what = "this log" if self.facts.dump.symbols == "log-only" else "this dump (or its capsule)"
-        return f"Before a module is moved, save the BMC's event log and {what}: they show where the error was."
+        return f"Save the BMC's event log and {what} before a module is moved."
 
     def part(self) -> str:
         """Which part to replace, or how to find out."""
         if self.dimm is None:
-            return f"Read the BMC's event log {self.window()}: it may name the DIMM, which no record here does."
+            return f"Look for the DIMM in the BMC's event log {self.window()}: no record here names it."
         return _replacement(self.dimm)
 
     def compare(self) -> str | None:
@@ -105,7 +106,7 @@ class _Case:
             return None
         same = "row" if "row" in entry.same else "page"
         return (
-            f"Ask the vendor for post-package repair (PPR): {_count(entry)} at {entry.place} lie in the same {same}. "
+            f"Ask the vendor for post-package repair (PPR): {_count(entry)} at {_said(entry.place)} lie in the same {same}. "
             "Firmware does it at a boot; Linux 6.15 and newer can for devices with "
             "`/sys/bus/edac/devices/*/mem_repair*`."
         )
@@ -144,7 +145,7 @@ class _Case:
         """Whose release notes to read."""
         lines = (_HARDWARE.search(record.text) for record in reversed(self.facts.log))
         name = next((match[1].strip() for match in lines if match), None)
-        of = f"this machine ({name})" if name else "this machine"
+        of = f"this machine ({_said(name)})" if name else "this machine"
         return f"Look for a newer firmware of {of}, and in its notes for known memory faults."
 
     def watch(self) -> str | None:
@@ -154,7 +155,7 @@ class _Case:
         if entry is None and where is None:
             return None
         why = f"{_count(entry)} so far" if entry else "an uncorrected error was handled there"
-        return f"Watch {where}: {why}; rasdaemon and `/sys/devices/system/edac/mc/mc*/*_count` show more."
+        return f"Watch {_said(where or '')}: {why}; rasdaemon and `/sys/devices/system/edac/mc/mc*/*_count` show more."
 
     def stack(self) -> str | None:
         """Where the crash itself leads."""
@@ -162,7 +163,7 @@ class _Case:
         if panic is None:
             return None
         function = site(panic.trace)
-        return f", starting at {function}" if function else ""
+        return f", starting at {_said(function)}" if function else ""
 
     def catch(self) -> str | None:
         """What would have stopped the machine at the failure, before it did harm."""
@@ -246,7 +247,7 @@ def _not_memory(case: _Case) -> Iterator[str | None]:
     errors = _worst(r for r in case.facts.hardware_errors if r.is_memory is not True)
     what = next((r.error_type for r in errors if r.error_type), None)
     yield "Leave the memory modules where they are: " + (
-        f"the record is of another part ({what})." if what else "no record blames them."
+        f"the record is of another part ({_said(what)})." if what else "no record blames them."
     )
     yield next((place for r in errors if (place := _part_of(r))), None)
     yield f"Read the BMC's event log {case.window()}: it may name the part."
@@ -290,7 +291,7 @@ def _running(case: _Case) -> Iterator[str | None]:
 
 def _unclear(case: _Case) -> Iterator[str | None]:
     for row in case.facts.not_checked[:2]:
-        yield f"Get what is missing ({row.what}): {row.remedy}"
+        yield f"Get what is missing ({_said(row.what)}): {_said(row.remedy)}"
     if any(r.is_memory and r.severity != "corrected" for r in case.facts.hardware_errors):
         yield case.save()
         yield case.part()
@@ -320,11 +321,11 @@ def _worst(records: Iterable[HardwareError]) -> list[HardwareError]:
 def _replacement(dimm: Dimm) -> str:
     """What to do about the DIMM, in one sentence."""
     if dimm.candidates:
-        return f"Replace one of these DIMMs, which the records can't tell apart: {', '.join(dimm.candidates)}."
+        return f"Replace one of these DIMMs, which the records can't tell apart: {_said(', '.join(dimm.candidates))}."
     name = dimm.locator or dimm.label
     if name is None:
         return f"Find the DIMM with the SMBIOS handle {dimm.handle}, which the firmware names: `dmidecode -t 17`."
-    return f"Replace {name}{_identity(dimm)}: {_how(dimm)} (how sure: {dimm.certainty or 'not known'})."
+    return f"Replace {_said(name)}{_identity(dimm)}: {_how(dimm)} (how sure: {dimm.certainty or 'not known'})."
 
 
 def _tested(dimm: Dimm) -> str:
@@ -335,14 +336,14 @@ def _tested(dimm: Dimm) -> str:
         or " and ".join(dimm.candidates)
         or f"the DIMM of handle {dimm.handle}"
     )
-    return f"Test {names}{_identity(dimm)} and replace it if it fails: {_how(dimm)} of an uncorrected error."
+    return f"Test {_said(names)}{_identity(dimm)} and replace it if it fails: {_how(dimm)} of an uncorrected error."
 
 
 def _identity(dimm: Dimm) -> str:
     model = " ".join(word for word in (dimm.manufacturer, dimm.part_number) if word)
     parts = [model, f"serial {dimm.serial_number}" if dimm.serial_number else ""]
     told = ", ".join(part for part in parts if part)
-    return f" ({told})" if told else ""
+    return f" ({_said(told)})" if told else ""
 
 
 def _how(dimm: Dimm) -> str:
@@ -354,7 +355,7 @@ def _how(dimm: Dimm) -> str:
 def _part_of(record: HardwareError) -> str | None:
     """Which part a record that is not of memory names."""
     device = record.firmware.device if record.firmware else None
-    if device:
+    if device and _PCI.fullmatch(device):
         return f"Look at the device {device} and its slot: `lspci -vv -s {device}`."
     mce = record.mce
     if mce is None:
@@ -364,10 +365,15 @@ def _part_of(record: HardwareError) -> str | None:
         p for p in (mce.unit, socket, f"CPU {mce.cpu}" if mce.cpu is not None else None) if p
     )
     return (
-        f"Look at the processor first ({where}): its machine-check bank {mce.bank} reported it."
+        f"Look at the processor first ({_said(where)}): its machine-check bank {mce.bank} reported it."
         if where
         else None
     )
+
+
+def _said(text: str) -> str:
+    """What a dump says, within a sentence whose back-ticks stand around commands."""
+    return text.replace("`", "'")
 
 
 def _count(entry: CorrectedErrors) -> str:

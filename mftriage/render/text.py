@@ -89,9 +89,9 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
 def _lists(triage: Triage) -> list[_Block]:
     verdict = triage.verdict
     return [
-        _Block("evidence", [row.fact for row in verdict.evidence], 2, 8),
+        _Block("evidence", [row.fact for row in verdict.evidence], 4, 8),
         _Block("against", [row.fact for row in verdict.against], 1, 4),
-        _Block("do", list(triage.actions), 2, 8, _BOLD),
+        _Block("do", list(triage.actions), 4, 6, _BOLD),
         _Block(
             "not checked",
             [f"{row.what}: {row.why} → {row.remedy}" for row in triage.not_checked],
