@@ -33,14 +33,16 @@ def part(triage: Triage) -> Part | None:
         name = f"One of {len(dimm.candidates)} DIMMs" if dimm.candidates else dimm_name(dimm)
         how = f"Known by {dimm.how}." if dimm.how else "How it is known is not said."
         return Part(name, True, how, dimm.certainty, dimm.candidates, _identity(dimm))
+    blamed = triage.verdict.kind in _BLAMED
     errors = [
         r
         for r in ranked(triage.hardware_errors)
-        if r.is_memory and r.severity != "corrected" and not r.previous_boot
+        if (r.is_memory or (blamed and r.is_memory is None))
+        and r.severity != "corrected"
+        and not r.previous_boot
     ]
-    if triage.hw_memory_failure is False or any(record.injected for record in errors):
-        return None
-    if not errors and triage.verdict.kind not in _BLAMED:
+    simulated = bool(triage.memory_failures) and triage.hw_memory_failure is False
+    if simulated or any(record.injected for record in errors) or not (errors or blamed):
         return None
     record = errors[0] if errors else None
     return Part("DIMM not known", False, _why(record), None, (), _clues(record))

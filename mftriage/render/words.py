@@ -345,7 +345,10 @@ def host_facts(triage: Triage) -> Facts:
         ("taint", None if dump.taint is None else " ".join(dump.taint) or "none"),
         ("page size", None if dump.page_size is None else size(dump.page_size)),
         (SYSCTL, sysctl),
-        ("memory failures come from", origin[triage.hw_memory_failure]),
+        (
+            "memory failures come from",
+            origin[triage.hw_memory_failure] if triage.memory_failures else None,
+        ),
         ("poisoned pages counted", triage.num_poisoned_pages),
     )
 
