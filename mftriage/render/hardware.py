@@ -70,7 +70,10 @@ class ErrorRow(NamedTuple):
 
 
 def error_rows(triage: Triage) -> list[ErrorRow]:
-    """Return the records as rows, the worst first; those that differ in their times only are one."""
+    """Return the records as rows, the worst first.
+
+    Those that differ in their times only are one row, and so are the corrected errors of one DIMM.
+    """
     alike: dict[tuple[object, ...], list[HardwareError]] = {}
     for record in ranked(triage.hardware_errors):
         alike.setdefault(_key(record), []).append(record)
@@ -79,12 +82,16 @@ def error_rows(triage: Triage) -> list[ErrorRow]:
 
 
 def _key(record: HardwareError) -> tuple[object, ...]:
-    mce = record.mce
-    return (
+    mce, dimm = record.mce, record.dimm
+    alike = (
         *(record.source, record.media, record.severity, record.error_type, record.is_memory),
-        *(record.physical_address, record.location, record.dimm, record.injected),
-        *(record.previous_boot, mce and (mce.status, mce.bank, mce.cpu)),
-        None if record.edac is None else record.edac.label,
+        *(record.injected, record.previous_boot),
+    )
+    if record.severity == "corrected" and dimm is not None and mce is None:
+        return (*alike, dimm)
+    return (
+        *(*alike, dimm, record.physical_address, record.location),
+        mce and (mce.status, mce.bank, mce.cpu),
     )
 
 
@@ -105,7 +112,7 @@ def _row(
         when=_when(triage, records),
         harm=_HARM[record.severity],
         outcome=_outcome(failure) if failure else None,
-        place=_place(record, pfn),
+        place=_place(record, pfn) if _alone(records) else _places(triage, records),
         source=f"{_SOURCES.get(record.source, record.source)}, in the "
         + " and the ".join(_MEDIA[medium] for medium in record.media),
         marks=given(
@@ -212,6 +219,25 @@ def _place(record: HardwareError, pfn: str | None) -> list[str]:
         reporter and f"told by {reporter}",
     )
     return found or [words.NOT_KNOWN]
+
+
+def _alone(records: list[HardwareError]) -> bool:
+    return len({(r.physical_address, r.location) for r in records}) == 1
+
+
+def _places(triage: Triage, records: list[HardwareError]) -> list[str]:
+    """Return the DIMM of many records, and how far apart they lie."""
+    dimm = records[0].dimm
+    name = dimm and (dimm.locator or dimm.label or " or ".join(dimm.candidates) or dimm.handle)
+    addresses = {r.physical_address for r in records} - {None}
+    pages = {_pfn(triage, r) for r in records} - {None}
+    rows = {(r.location.bank, r.location.row) for r in records if r.location} - {(None, None)}
+    return given(
+        name,
+        len(addresses) > 1 and f"{len(addresses)} different addresses",
+        f"page {pages.pop()}" if len(pages) == 1 else pages and f"in {len(pages)} pages",
+        len(rows) > 1 and f"in {len(rows)} rows",
+    )
 
 
 def location_line(location: Location) -> str:
