@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -135,7 +136,7 @@ def _when(triage: Triage, records: list[HardwareError]) -> list[str]:
     """Seconds since boot, then UTC; of several records those of the first and the last."""
     timed = sorted((r for r in records if r.time is not None), key=lambda r: r.time or 0.0)
     ends = [timed[0], timed[-1]] if len(timed) > 1 else timed or records[:1]
-    since = " to ".join(f"{since_boot(r)} s" for r in ends if r.time is not None)
+    since = " to ".join(since_boot(r) for r in ends if r.time is not None)
     utc = [moment for r in ends if (moment := _utc(triage, r))]
     many = f"{len(records)} records" if len(records) > 1 else None
     return given(many, since, " to ".join(dict.fromkeys(utc))) or [words.NOT_KNOWN]
@@ -143,9 +144,11 @@ def _when(triage: Triage, records: list[HardwareError]) -> list[str]:
 
 def since_boot(record: HardwareError) -> str:
     """Return the record's time in seconds since boot, as exact as it is known."""
-    if record.time_is_exact or record.time is None:
-        return words.clock(record.time)
-    return f"{record.time:.0f} (to the second)"
+    if record.time is None or not math.isfinite(record.time):
+        return words.NOT_KNOWN
+    if record.time_is_exact:
+        return f"{words.clock(record.time)} s"
+    return f"{record.time:.0f} s (to the second)"
 
 
 def _utc(triage: Triage, record: HardwareError) -> str | None:
@@ -295,7 +298,7 @@ def record_facts(record: HardwareError) -> Facts:
         ("other fields", "; ".join(f"{d.name}: {d.value}" for d in record.details[:_DETAILS])),
         (
             "logged at" if "log" in record.media else "happened at",
-            None if record.time is None else f"{since_boot(record)} s",
+            None if record.time is None else since_boot(record),
         ),
         ("hardware's clock", record.wall_time and words.moment(record.wall_time)),
         *(_registers(record.mce, decoded=bool(record.decoded)) if record.mce else ()),
