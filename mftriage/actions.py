@@ -170,32 +170,30 @@ class _Case:
         if not self.left or any(event.panicked for event in self.left):
             return None
         kind = self.page.owner.kind if self.page and self.page.owner else "unknown"
-        whose = kind.replace("-", " ")
         stops = kind in SYSCTL_OWNERS and kind not in _UNSURE
         value = self.facts.sysctl
         if value:
             return f"Nothing more to set: {SYSCTL} is {value} already, and the kernel did not stop at this failure."
+        effect = (
+            f"would have stopped the machine at this failure, of a {kind.replace('-', ' ')} page"
+            if stops
+            else f"stops the machine at failures of {_WHOSE}"
+        )
         if value == 0:
-            effect = (
-                "with it the kernel stops at such a failure"
-                if stops
-                else f"with it the kernel stops at failures of {_WHOSE}"
-            )
             return (
                 f"Set {SYSCTL}, which is 0 in this kernel: `sysctl -w {SYSCTL}=1`, and `{SYSCTL} = 1` in "
-                f"/etc/sysctl.d/60-memory-failure.conf; {effect}."
+                f"/etc/sysctl.d/60-memory-failure.conf. It {effect}."
             )
         if kind not in _UNSURE and not stops:
             return None
-        page = f"this one, a {whose} page" if stops else _WHOSE
         if self.facts.has_sysctl is False:
             return (
-                f"Plan for Linux 7.3 or newer, whose {SYSCTL} stops the machine at failures of {page}: "
-                "this kernel does not have it."
+                f"Plan for Linux 7.3 or newer: its {SYSCTL} {effect}. This kernel does not have it."
             )
+        alone = " from the log alone" if self.facts.dump.symbols == "log-only" else " here"
         return (
-            f"Look whether the kernel has {SYSCTL} (Linux 7.3): set to 1, it stops the machine at failures of "
-            f"{page}. Its state is not known here."
+            f"Set {SYSCTL} to 1 where the kernel has it (Linux 7.3 and newer): it {effect}. "
+            f"Whether it was on is not known{alone}."
         )
 
 
@@ -290,8 +288,8 @@ def _running(case: _Case) -> Iterator[str | None]:
 
 
 def _unclear(case: _Case) -> Iterator[str | None]:
-    for row in case.facts.not_checked[:2]:
-        yield f"Get what is missing ({_said(row.what)}): {_said(row.remedy)}"
+    for row in case.facts.not_checked[:1]:
+        yield f"Get what is missing first: {_said(row.remedy)}"
     if any(r.is_memory and r.severity != "corrected" for r in case.facts.hardware_errors):
         yield case.save()
         yield case.part()

@@ -184,8 +184,15 @@ SET = f"`sysctl -w {SYSCTL}=1`, and `{SYSCTL} = 1` in /etc/sysctl.d/60-memory-fa
 
 @pytest.mark.parametrize("kind", ["delayed-crash", "possible-delayed-crash", "no-crash"])
 def test_the_sysctl_is_off(kind: VerdictKind) -> None:
-    assert said(case(kind), f"Set {SYSCTL}, which is 0", SET, "stops at such a failure")
-    assert said(case(kind, owner="vmalloc"), SET, "stops at failures of slab pages, page tables")
+    assert said(
+        case(kind),
+        f"Set {SYSCTL}, which is 0",
+        SET,
+        "would have stopped the machine at this failure, of a slab page",
+    )
+    assert said(
+        case(kind, owner="vmalloc"), SET, "stops the machine at failures of slab pages, page tables"
+    )
 
 
 def test_the_sysctl_is_on_and_did_not_stop_it() -> None:
@@ -207,7 +214,10 @@ def test_the_kernel_has_no_such_sysctl() -> None:
 def test_nothing_tells_whether_the_kernel_has_it() -> None:
     unknown = {"sysctl": None, "has_sysctl": None}
     sentences = case("possible-delayed-crash", owner="unknown", **unknown)
-    assert said(sentences, "(Linux 7.3)", "Its state is not known here")
+    assert said(sentences, "where the kernel has it (Linux 7.3 and newer)", "not known here")
+    log = DumpInfo(path="log", page_size=4096, symbols="log-only")
+    sentences = case("possible-delayed-crash", owner="unknown", dump=log, **unknown)
+    assert said(sentences, SYSCTL, "Whether it was on is not known from the log alone")
 
 
 @pytest.mark.parametrize("kind", ["unrecoverable-panic", "fatal-hardware-error"])
@@ -304,7 +314,7 @@ def test_a_machine_without_any_error() -> None:
 def test_inconclusive_begins_with_what_is_missing() -> None:
     missing = NotChecked(what="the kernel log", why="cut", remedy="put the log beside the dump")
     sentences = case("inconclusive", not_checked=[missing])
-    assert sentences[0] == "Get what is missing (the kernel log): put the log beside the dump"
+    assert sentences[0] == "Get what is missing first: put the log beside the dump"
     assert said(sentences, "before a module is moved")
 
 
