@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mftriage.registers.table import RESERVED, Bits, Table, flag
 
-# cper_error_status_str of drivers/firmware/efi/cper.c
+# cper_mem_err_status_str of drivers/firmware/efi/cper.c
 _STATUS = {
     1: "error within the component",
     4: "storage error in DRAM memory",
@@ -28,7 +28,7 @@ _STATUS = {
 
 ERROR_STATUS = Table(
     "error_status",
-    "UEFI 2.10, N.2.10; cper_error_status_str, drivers/firmware/efi/cper.c",
+    "UEFI 2.10, appendix N, Error Status; cper_mem_err_status_str, drivers/firmware/efi/cper.c",
     (
         Bits(63, 23, None, RESERVED),
         flag(22, "Overflow", "more errors came, and are lost", "no error was lost"),
@@ -90,7 +90,7 @@ def arm_error_info(error_type: str) -> Table | None:
 
     return Table(
         "error_info",
-        "UEFI 2.10, N.2.4.4.1, tables N.18 and N.19; drivers/firmware/efi/cper-arm.c",
+        "UEFI 2.10, N.2.4.4.1; CPER_ARM_ERR_*, include/linux/cper.h; drivers/firmware/efi/cper-arm.c",
         (
             Bits(63, 29, None, RESERVED),
             valid(28, "the program can be restarted", "the program can't be restarted"),
