@@ -170,11 +170,24 @@ class DecodedRegister:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Access:
+    """What a faulting instruction read, wrote or jumped to.
+
+    ``register`` is the one that held the pointer; ``address`` is virtual.
+    """
+
+    instruction: str
+    register: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panic:
     """How the machine died; null in a triage of a machine that did not.
 
     ``syndrome`` is arm64's ESR where the log has it, ``decoded_syndrome`` what it says;
     ``fault_address_valid`` is false where it says that the CPU did not set the fault address (ESR_ELx.FnV).
+    ``access`` is decoded where a memory failure came before, out of the registers and the code.
     """
 
     message: str | None = None
@@ -184,6 +197,7 @@ class Panic:
     fault_address: str | None = None
     fault_address_valid: bool | None = None
     syndrome: str | None = None
+    access: Access | None = None
     trace: tuple[Frame, ...] = ()
     decoded_syndrome: DecodedRegister | None = None
 
@@ -581,6 +595,7 @@ class Triage:
     corrected_errors: tuple[CorrectedErrors, ...] = ()
     page_requests: tuple[PageRequest, ...] = ()
     dimm: Dimm | None = None
+    error_to_crash_seconds: float | None = None
     signature: str | None = None
     actions: tuple[str, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()

@@ -11,7 +11,7 @@ from mftriage.model import Frame
 _PANIC = re.compile(r"v?panic$|(__)?crash_kexec$")
 _MACHINERY = re.compile(
     r"(dump_stack|show_stack|dump_backtrace|v?panic(_|$)|(__)?crash_kexec|machine_kexec|crash_setup_regs|"
-    r"(__)?die(_|$)|oops_|nmi_panic|delay_|__delay|__(const_)?udelay|i8042_panic_blink|native_machine_|"
+    r"(__)?die(_addr|_body|_header|_kernel_fault)?(\.|$)|oops_|nmi_panic|delay_|__delay|__(const_)?udelay|i8042_panic_blink|native_machine_|"
     r"asm_exc_|(__)?exc_|gp_|el[01]|arm64_notify_die|do_mem_abort|do_sea|do_translation_fault|do_page_fault|do_user_addr_fault|"
     r"do_kern_addr_fault|__?do_kernel_fault|__bad_area|page_fault_oops|kernelmode_fixup_or_oops|"
     r"mce_panic|mce_end|do_machine_check|machine_|emergency_|apei_|ghes_|__ghes_)"
@@ -27,7 +27,7 @@ _INJECTORS = (
 
 
 def crash_site(trace: Sequence[Frame]) -> Sequence[Frame]:
-    """The frames from the first one that is not machinery; all of them if there is no such frame.
+    """The frames from the first one that is not machinery; none where a process itself crashed the kernel.
 
     In front of panic() stands only how the CPU waits, in functions of any name once inlined ones
     have frames of their own.
@@ -36,7 +36,7 @@ def crash_site(trace: Sequence[Frame]) -> Sequence[Frame]:
     for index, frame in enumerate(trace[start:], start):
         if frame.function and not _MACHINERY.match(frame.function):
             return trace[index:]
-    return trace
+    return ()
 
 
 def site(trace: Sequence[Frame]) -> str | None:

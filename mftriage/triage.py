@@ -13,19 +13,11 @@ from mftriage.dimm import suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
 from mftriage.logfile import located_log, open_log
-from mftriage.model import (
-    HardwareError,
-    NotChecked,
-    PageInfo,
-    Panic,
-    TimelineEntry,
-    Tool,
-    Triage,
-    Verdict,
-)
+from mftriage.model import HardwareError, NotChecked, PageInfo, Panic, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
 from mftriage.registers import of_record, of_syndrome
-from mftriage.stack import site
+from mftriage.signature import signature
+from mftriage.timeline import timeline
 from mftriage.verdict import decide
 
 if TYPE_CHECKING:
@@ -34,10 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAX_TIMELINE = 60
 _MAX_EVENTS = 10_000
 _MAX_DECODED = 40  # records with their registers bit by bit: some 5 kB of JSON each
-_CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-memory")
 
 
 @dataclass
@@ -130,9 +120,12 @@ def conclude(facts: Facts) -> Triage:
         corrected_errors=facts.corrected_errors,
         page_requests=facts.page_requests,
         dimm=dimm,
-        signature=_signature(facts, verdict, page),
+        error_to_crash_seconds=_delay(facts, page),
+        signature=signature(
+            verdict, page, facts.panic, next(reversed(facts.hardware_errors), None)
+        ),
         actions=actions(facts, verdict, page, dimm),
-        timeline=_timeline(facts),
+        timeline=timeline(facts, page if verdict.kind == "delayed-crash" else None),
         not_checked=(*facts.not_checked, *cut),
     )
 
@@ -184,51 +177,13 @@ def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
     return next((facts.pages[pfn] for pfn in candidates if pfn in facts.pages), None)
 
 
-def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
-    """Version 1: verdict, owner and, where the cause is not the whole story, the function that crashed.
-
-    Stable over pfns and addresses.
-    """
-    parts = ["1", verdict.kind]
-    if page is not None and page.owner is not None:
-        parts.append(page.owner.slab_cache or page.owner.kind)
-    if facts.panic is not None and verdict.kind not in _CAUSE_IS_ALL:
-        where = site(facts.panic.trace)
-        if where:
-            parts.append(where)
-    return ":".join(parts)
-
-
-def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
-    """From the first error to the crash."""
-    entries: list[TimelineEntry] = []
-    for record in facts.hardware_errors:
-        what = ", ".join(
-            p for p in (record.severity, record.error_type, record.physical_address) if p
-        )
-        entries.append(
-            TimelineEntry(
-                time=record.time,
-                kind="error",
-                text=f"{record.source}: {what}",
-                exact=record.time_is_exact,
-            )
-        )
-    for event in facts.memory_failures:
-        result = f": {event.action}" if event.action else ""
-        entries.append(
-            TimelineEntry(
-                time=event.time,
-                kind="failure",
-                text=f"memory failure {event.pfn}: {event.page_type or 'unknown'}{result}",
-            )
-        )
-    if facts.panic is not None:
-        entries.append(
-            TimelineEntry(time=facts.panic.time, kind="crash", text=facts.panic.message or "crash")
-        )
-    key: Callable[[TimelineEntry], tuple[float, int]] = lambda e: (  # noqa: E731
-        e.time if e.time is not None else float("inf"),
-        ("error", "failure", "note", "crash").index(e.kind),
-    )
-    return tuple(sorted(entries, key=key)[:_MAX_TIMELINE])
+def _delay(facts: Facts, page: PageInfo | None) -> float | None:
+    """Seconds from the first word of the page's error to the crash."""
+    died = facts.panic.time if facts.panic else None
+    if page is None or died is None:
+        return None
+    pfn = int(page.pfn, 16)
+    exact = [r.time for r in facts.records_of(pfn) if r.time_is_exact and r.severity != "corrected"]
+    told = [e.time for e in facts.memory_failures if int(e.pfn, 16) == pfn]
+    times = [t for t in (*exact, *told) if t is not None and t <= died]
+    return round(died - min(times), 6) if times else None

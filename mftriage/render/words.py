@@ -183,7 +183,7 @@ def frame(one: Frame) -> str:
 
 def stack(panic: Panic) -> str:
     """Return the functions of the stack on one line, innermost first, without panic's own."""
-    return " ← ".join(one.function or "?" for one in crash_site(panic.trace))
+    return " ← ".join(one.function or "?" for one in crash_site(panic.trace) or panic.trace)
 
 
 def crash_place(panic: Panic) -> str:
