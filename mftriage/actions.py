@@ -115,8 +115,9 @@ class _Case:
         """How to run a machine with the bad page, which a new boot knows nothing of."""
         size = self.facts.dump.page_size
         start = _start(self.page, size)
-        if start is None or size is None:
-            return None
+        owner = self.page and self.page.owner
+        if start is None or size is None or (owner and owner.kind == "reserved"):
+            return None  # firmware's own, or what boots the kernel
         if self.facts.dump.arch == "x86_64":
             return (
                 f"To run the machine before the repair, keep the page out of use: boot with `memmap={size // 1024}K${start:#x}` "
@@ -277,7 +278,8 @@ def _running(case: _Case) -> Iterator[str | None]:
         yield _NOT_REPLACED
     elif facts.memory_failures:
         yield "Nothing is urgent: the bad memory was taken out of use, until the next boot."
-        yield case.part()
+        part = case.part()
+        yield f"At the next maintenance, {part[0].lower()}{part[1:]}" if case.dimm else part
     elif any(r.is_memory and r.severity != "corrected" for r in facts.hardware_errors):
         yield case.part()
     yield case.soft_offline()

@@ -165,6 +165,7 @@ def test_arm64_has_no_memmap() -> None:
     sentences = case("delayed-crash", dump=dump)
     assert said(sentences, "echo 0x15d0000 > /sys/devices/system/memory/hard_offline_page")
     assert not said(case("delayed-crash", dump=DumpInfo(path="log", arch="x86_64")), "memmap")
+    assert not said(case("delayed-crash", owner="reserved"), "memmap")
 
 
 @pytest.mark.parametrize("kind", get_args(VerdictKind))
@@ -283,6 +284,11 @@ def test_a_machine_whose_failure_was_recovered() -> None:
     sentences = case("no-crash", memory_failures=(ignored(action="recovered"),))
     assert said(sentences[:1], "Nothing is urgent", "until the next boot")
     assert not said(sentences, "Plan a reboot")
+    named = (error(dimm=RecordDimm(label="A1")),)
+    sentences = case(
+        "no-crash", memory_failures=(ignored(action="recovered"),), hardware_errors=named
+    )
+    assert said(sentences, "At the next maintenance, replace A1: the firmware's own record")
 
 
 def test_a_machine_with_corrected_errors() -> None:

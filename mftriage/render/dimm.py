@@ -32,6 +32,8 @@ def part(triage: Triage) -> Part | None:
     if dimm is not None:
         name = f"One of {len(dimm.candidates)} DIMMs" if dimm.candidates else dimm_name(dimm)
         how = f"Known by {dimm.how}." if dimm.how else "How it is known is not said."
+        if not triage.memory_failures and _corrected_only(triage):
+            how += " Only corrected errors are known of it."
         return Part(name, True, how, dimm.certainty, dimm.candidates, _identity(dimm))
     blamed = triage.verdict.kind in _BLAMED
     errors = [
@@ -46,6 +48,12 @@ def part(triage: Triage) -> Part | None:
         return None
     record = errors[0] if errors else None
     return Part("DIMM not known", False, _why(record), None, (), _clues(record))
+
+
+def _corrected_only(triage: Triage) -> bool:
+    """Whether every memory error that was recorded was corrected."""
+    severities = {r.severity for r in triage.hardware_errors if r.is_memory is not False}
+    return severities == {"corrected"}
 
 
 def _why(record: HardwareError | None) -> str:

@@ -34,11 +34,12 @@ _ADJECTIVES: dict[Severity | None, str] = {
 }
 _HARM: dict[Severity | None, str] = {
     "fatal": "Not corrected, and the hardware could not go on.",
-    "recoverable": "Not corrected: the data is lost. The hardware could go on.",
+    "recoverable": "Not corrected. The hardware could go on.",
     "deferred": "Not corrected: the data is marked as bad. Nothing had used it yet.",
     "corrected": "Corrected by the hardware: no data was lost.",
     None: "The record does not say how bad it was.",
 }
+_LOST = "Not corrected: the data is lost. The hardware could go on."
 _SOURCES = {
     "ghes": "firmware (APEI)",
     "bert": "firmware (BERT)",
@@ -111,7 +112,9 @@ def _row(
         many=len(records),
         what=_what(record),
         when=_when(triage, records),
-        harm=_HARM[record.severity],
+        harm=_LOST
+        if record.is_memory and record.severity == "recoverable"
+        else _HARM[record.severity],
         outcome=_outcome(failure) if failure else None,
         place=_place(record, pfn) if _alone(records) else _places(triage, records),
         source=f"{_SOURCES.get(record.source, record.source)}, in the "

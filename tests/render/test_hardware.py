@@ -175,6 +175,17 @@ def test_the_part_with_how_it_is_known_and_how_sure() -> None:
     assert (found.sure, found.facts[1]) == ("high", ("serial number", "H0KE"))
 
 
+def test_a_part_with_corrected_errors_only_is_told_as_such() -> None:
+    dimm = Dimm(label="DIMM_G1", how="FRU text", certainty="high")
+    corrected = triage(error(severity="corrected"), memory_failures=())
+    found = part(replace(corrected, dimm=dimm))
+    assert found is not None and found.how.endswith("Only corrected errors are known of it.")
+
+
+def test_of_an_error_that_is_not_memory_no_data_is_told_lost() -> None:
+    assert row(error(is_memory=False)).harm == "Not corrected. The hardware could go on."
+
+
 def test_several_candidates_are_all_named() -> None:
     several = replace(X86_SYSCTL_PANIC, dimm=Dimm(candidates=("A1", "B1"), certainty="low"))
     found = part(several)
