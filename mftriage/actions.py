@@ -236,7 +236,10 @@ def _elsewhere(case: _Case) -> Iterator[str | None]:
         yield _NOT_REPLACED
     elif case.left:
         yield f"Have the memory tested all the same: page {case.left[-1].pfn} had failed and was left in use."
-        yield case.part() if case.dimm is None else None
+        yield case.part() if case.dimm is None else _tested(case.dimm)
+    elif case.facts.memory_failures:
+        yield "Look after the memory at the next maintenance: an uncorrected error was handled before the crash."
+        yield case.part() if case.dimm is None else _tested(case.dimm)
     yield case.catch()
     yield case.repair()
     yield case.watch()

@@ -251,6 +251,9 @@ def test_unrelated() -> None:
         == "Look for the cause in the crash itself, starting at d_walk: memory does not explain it."
     )
     assert said(sentences, "Have the memory tested all the same: page 0x15d4")
+    recovered = case("unrelated", memory_failures=(ignored(action="recovered"),))
+    assert said(recovered, "at the next maintenance: an uncorrected error was handled before")
+    assert said(recovered, "Look for the DIMM")
     quiet = case("unrelated", memory_failures=(), hardware_errors=())
     assert quiet == sentences[:1]
 
