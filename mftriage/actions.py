@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from mftriage.dimm import is_position, is_slot
 from mftriage.facts import Facts
@@ -21,13 +21,13 @@ from mftriage.model import (
     VerdictKind,
 )
 from mftriage.stack import site
+from mftriage.text import parsed_utc
 
 __all__ = ["MOST", "SYSCTL", "actions"]
 
 MOST = 8
 SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
 
-_UTC = "%Y-%m-%dT%H:%M:%SZ"
 _BEFORE = timedelta(minutes=10)
 _PCI = re.compile(r"[0-9a-fA-F]{1,4}(:[0-9a-fA-F]{2}){1,2}\.[0-7]")
 _HARDWARE = re.compile(r"Hardware name: (.{1,160})")
@@ -80,24 +80,28 @@ class _Case:
 
     def window(self) -> str:
         """Where to look in a log that has another clock: ten minutes up to the event, in UTC."""
-        end = self._utc_of_event()
-        if end is None:
+        try:
+            end = self._utc_of_event()
+            start = end and end - _BEFORE
+        except (ValueError, OverflowError):  # a damaged clock
+            end = start = None
+        if end is None or start is None:
             return "of the ten minutes before (the time in UTC is not known here)"
-        start = end - _BEFORE
         day = "%Y-%m-%d %H:%M:%S"
-        return f"from {start.strftime(day)} to {end.strftime(day if start.date() != end.date() else '%H:%M:%S')} UTC"
+        until = day if start.date() != end.date() else "%H:%M:%S"
+        return f"from {start.strftime(day)} to {end.strftime(until)} UTC"
 
     def _utc_of_event(self) -> datetime | None:
         """When it crashed; without a crash, when the worst memory error came."""
         dump = self.facts.dump
         errors = _worst(r for r in self.facts.hardware_errors if r.is_memory is not False)
         if self.facts.panic is None and errors:
-            now, up, then = _parsed(dump.crash_time), dump.uptime_seconds, errors[0].time
+            now, up, then = parsed_utc(dump.crash_time), dump.uptime_seconds, errors[0].time
             if now is not None and up is not None and then is not None:
                 return now - timedelta(seconds=round(up - then))
-            return next((t for r in errors if (t := _parsed(r.wall_time))), None)
-        crashed = _parsed(dump.crash_time)
-        return crashed or next((t for r in errors if (t := _parsed(r.wall_time))), None)
+            return next((t for r in errors if (t := parsed_utc(r.wall_time))), None)
+        crashed = parsed_utc(dump.crash_time)
+        return crashed or next((t for r in errors if (t := parsed_utc(r.wall_time))), None)
 
     def repair(self) -> str | None:
         """Post-package repair, which replaces a row: of use where the errors are all in one."""
@@ -387,10 +391,3 @@ def _start(page: PageInfo | None, size: int | None) -> int | None:
     if page is None or page.physical_address is None or not size:
         return None
     return int(page.physical_address, 16) // size * size
-
-
-def _parsed(utc: str | None) -> datetime | None:
-    try:
-        return datetime.strptime(utc or "", _UTC).replace(tzinfo=UTC)
-    except ValueError:
-        return None

@@ -160,6 +160,21 @@ def test_without_a_clock_the_window_is_told_in_words() -> None:
     assert said(sentences, "from 2026-11-23 10:00:00 to 10:10:00 UTC")
 
 
+@pytest.mark.parametrize(
+    ("crash_time", "uptime", "kind"),
+    [
+        ("0001-01-01T00:00:00Z", 1.0, "delayed-crash"),
+        ("2026-11-23T00:05:30Z", 1e300, "no-crash"),
+        ("2026-11-23T00:05:30Z", float("inf"), "no-crash"),
+        ("2026-11-23T00:05:30Z", float("nan"), "no-crash"),
+        ("yesterday", 1.0, "delayed-crash"),
+    ],
+)
+def test_a_damaged_clock(crash_time: str, uptime: float, kind: Any) -> None:
+    dump = DumpInfo(path="x", crash_time=crash_time, uptime_seconds=uptime, page_size=4096)
+    assert said(case(kind, dump=dump), "(the time in UTC is not known here)")
+
+
 def test_arm64_has_no_memmap() -> None:
     dump = DumpInfo(path="vmcore", arch="arm64", page_size=65536)
     sentences = case("delayed-crash", dump=dump)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from mftriage.model import (
@@ -21,6 +21,7 @@ from mftriage.model import (
 )
 from mftriage.render import words
 from mftriage.render.words import Facts, given, labelled, spaced, told, yes_no
+from mftriage.text import parsed_utc
 
 _DETAILS = 24
 _NODES = 8  # names of pages or tasks that a cell lists
@@ -161,10 +162,10 @@ def _utc(triage: Triage, record: HardwareError) -> str | None:
     dump = triage.dump
     if record.previous_boot or None in (dump.crash_time, dump.uptime_seconds, record.time):
         return None
+    crashed = parsed_utc(dump.crash_time)
     try:
-        crashed = datetime.strptime(dump.crash_time or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         ago = timedelta(seconds=round((dump.uptime_seconds or 0.0) - (record.time or 0.0)))
-        return f"about {crashed - ago:%Y-%m-%d %H:%M:%S} UTC"
+        return f"about {crashed - ago:%Y-%m-%d %H:%M:%S} UTC" if crashed else None
     except (ValueError, OverflowError):
         return None
 

@@ -7,7 +7,6 @@ passes it through its own escaping function.  ``visible`` is what these have in 
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from typing import Literal, NamedTuple
 
 from mftriage.model import (
@@ -25,6 +24,7 @@ from mftriage.model import (
     VerdictKind,
 )
 from mftriage.stack import crash_site
+from mftriage.text import parsed_utc
 
 NOT_KNOWN = "not known"
 SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
@@ -165,10 +165,8 @@ def clock(seconds: float | None) -> str:
 
 def moment(utc: str) -> str:
     """Return an ISO 8601 time as "2026-11-24 03:12:41 UTC"; what is none stays as it is."""
-    try:
-        return datetime.strptime(utc, "%Y-%m-%dT%H:%M:%SZ").strftime("%Y-%m-%d %H:%M:%S UTC")
-    except ValueError:
-        return utc
+    parsed = parsed_utc(utc)
+    return f"{parsed:%Y-%m-%d %H:%M:%S} UTC" if parsed else utc
 
 
 def task(who: Task) -> str:
