@@ -78,6 +78,17 @@ def test_data_goes_one_way(source: Path) -> None:
         "records": ("dump", "symbols", "kernel", "verdict", "render", "triage"),
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
+        "registers": (
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
+        ),
+        "actions.py": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
         "redact.py": (
             "dump",

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mftriage.fleet.layout import LAYOUT
 from mftriage.fleet.schema import COLUMNS, TIME, Column, Dtype
-from mftriage.text import clean
+from mftriage.text import clean, parsed_utc
 
 STAMP = "_stamp"
 """Column of a part that no table shows: when the result was written (st_mtime_ns)."""
@@ -124,11 +124,5 @@ def _value(column: Column, value: object) -> object:
 
 def _moment(value: object) -> datetime | None:
     """A time, if the clock can have been right."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    if moment is None:
-        return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return moment if _EARLIEST <= moment < _LATEST else None
+    moment = parsed_utc(value) if isinstance(value, str) else None
+    return moment if moment is not None and _EARLIEST <= moment < _LATEST else None
