@@ -46,6 +46,9 @@ _KERNEL_THREAD = re.compile(
 # Paths that are the same on every machine.
 _COMMON = re.compile(r"/(sys|proc|dev|lib/modules|usr/lib/debug|usr/src)(/|$)")
 
+# What stands in front of a section's number, which looks like an address.
+_MANUAL = re.compile(r"(?:SDM|APM|Specification)(?: vol\. \w+)?, $")
+
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _NUMBER = re.compile(r"\0(\d+)\0")
 
@@ -181,6 +184,8 @@ class _Mask:
             shown = _NUMBER.sub(lambda number: put[int(number[1])][0], match[1])
             name = step.of or shown
             if name in self._kept or not _is(step.kind, name):
+                return match[0]
+            if step.kind == "ip" and _MANUAL.search(match.string, 0, match.start()):
                 return match[0]
             put.append((shown, self._redactor.token(step.kind, name)))
             start, end = (at - match.start() for at in match.span(1))

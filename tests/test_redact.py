@@ -186,7 +186,8 @@ def test_of_a_real_report_little_is_masked(report: Path) -> None:
         "0000:17:00.0", "BDF 17:00.0", "/sys/kernel/debug/ras/daemon_active", "kworker/0:1", "swapper/3",
         "Comm: kworker/u8:2 Not tainted", "status 0xbd000000000000c0", "DIMM_A1", "and/or", "N/A", "1/2/3",
         "see docs/guide.md", "vmlinux", "fs/dcache.c:2345", "core::fmt", "0x7f21c34", "a:b:c", "::",
-        "2:delayed-crash:slab/dentry@__d_lookup",
+        "2:delayed-crash:slab/dentry@__d_lookup", "Intel SDM vol. 3B, 17.3.2.2; AMD APM vol. 2, 9.3.2",
+        "PCI Express Base Specification, 7.8.4.2",
     ],
 )  # fmt: skip
 def test_what_is_the_same_everywhere_stays(kept: str) -> None:
