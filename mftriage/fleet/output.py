@@ -28,6 +28,7 @@ __all__ = ["FORMATS", "Request", "render"]
 
 _TOP = 20  # rows of a table for people
 _NAMED = {"page", *BY.values()}
+_FORMULA = frozenset("=+-@|%＝＋－＠")
 _NAME = 48  # columns that a name may take on a terminal
 
 
@@ -59,25 +60,28 @@ def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
     if request.redact_map is not None:
         with redacting(request.redact_map) as redactor:
             frame = masked(frame, redactor)
+        frame.attrs["problems"] = []  # they name files
         request = request._replace(target=None)  # the reports that it would link to may not be
     return write(frame, request), problems
 
 
 def _text(frame: pd.DataFrame, request: Request) -> bytes:
-    by = request.by or "dimm"
     rows = phrases.headline(summarize(frame))
     label = max(len(name) for name, _ in rows) + 2
     lines = []
     for name, value in rows:
         wrapped = wrap(value, max(request.width - label, 40))
         lines += [f"{name:<{label}}{wrapped[0]}", *(" " * label + more for more in wrapped[1:])]
-    tables = [
-        *([] if request.by else phrases.offenders(frame, _TOP)),
-        phrases.grouped(frame, by, _TOP),
-    ]
-    for table in tables:
+    for table in _tables(frame, request.by):
         lines += ["", *_drawn(table, request.width)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _tables(frame: pd.DataFrame, by: str | None) -> list[Table]:
+    """The groups that are asked for; else the offenders, and all DIMMs."""
+    if by is not None:
+        return [phrases.grouped(frame, by, _TOP)]
+    return [*phrases.offenders(frame, _TOP), phrases.grouped(frame, "dimm", _TOP)]
 
 
 def _drawn(table: Table, width: int) -> list[str]:
@@ -103,9 +107,9 @@ def _drawn(table: Table, width: int) -> list[str]:
 
 
 def _markdown(frame: pd.DataFrame, request: Request) -> bytes:
-    by = request.by or "dimm"
-    parts = ["## Fleet", markdown.table(("What", "Figure"), phrases.headline(summarize(frame)), "prose", "prose")]  # fmt: skip
-    for table in [*phrases.offenders(frame, _TOP), phrases.grouped(frame, by, _TOP)]:
+    figures = phrases.headline(summarize(frame))
+    parts = ["## Fleet", markdown.table(("What", "Figure"), figures, "prose", "prose")]
+    for table in _tables(frame, request.by):
         kinds = ["code" if head in _NAMED else "prose" for head in table.heads]
         body = markdown.table(table.heads, table.rows, *kinds)
         more = table.total - len(table.rows)
@@ -129,9 +133,6 @@ def _harmless(text: str) -> str:
     """A string that a spreadsheet shows as it is: it takes some first characters for a formula's."""
     shown = words.visible(text)
     return f"'{shown}" if shown.lstrip()[:1] in _FORMULA else shown
-
-
-_FORMULA = frozenset("=+-@|%＝＋－＠")
 
 
 def _json(frame: pd.DataFrame, request: Request) -> bytes:
