@@ -130,6 +130,8 @@ def analyze(
     from mftriage.triage import analyze as run
 
     _check_fail_on(fail_on)
+    if (redact or redact_map is not None) and (capsule is not None or why):
+        raise _unmasked("--why" if capsule is None else "--capsule")
     wanted = _formats(formats, output)
     analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
     try:
@@ -192,9 +194,7 @@ def batch(
     if redact and redact_map is None:
         redact_map = out / "redact-map"
     if redact_map is not None and capsules:
-        raise UsageError(
-            "a capsule is memory as it was, and can't be masked", "drop --capsules or --redact"
-        )
+        raise _unmasked("--capsules")
     named = None if redact_map is None else str(redact_map.absolute())
     plan = fleet.Plan(
         fleet.Settings(symbols, scan_seconds, capsules, named),
@@ -406,6 +406,10 @@ def _formats(formats: list[str] | None, output: str | None) -> list[str]:
     if output == "":
         raise UsageError("-o names no file", "give it a file or a folder: -o FILE")
     return wanted
+
+
+def _unmasked(option: str) -> UsageError:
+    return UsageError(f"{option} shows what --redact masks", f"drop {option} or --redact")
 
 
 def _redacted(triage: Triage, wanted: bool, path: Path | None) -> Triage:

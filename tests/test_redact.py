@@ -315,3 +315,12 @@ def test_convert_and_analyze_redact(tmp_path: Path) -> None:
         other.returncode == 0 and other.stdout != again.stdout and "mysecretd" not in other.stdout
     )
     assert "mysecretd" in (tmp_path / "m").read_text()
+
+
+@pytest.mark.parametrize("option", [("--why",), ("--capsule", "c.elf.zst")])
+def test_what_can_not_be_masked_is_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
+    dump = ROOT / "fixtures" / "x86_64-dentry" / "capsule.elf.zst"
+    for redact in (("--redact",), ("--redact-map", "map")):
+        done = mftriage("analyze", dump, *option, *redact, cwd=tmp_path)
+        assert done.returncode == 2 and option[0] in done.stderr and done.stdout == ""
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mftriage.errors import UsageError
 from mftriage.fleet import parts
+from mftriage.fleet.layout import Layout
 from mftriage.fleet.schema import COLUMNS, DTYPES
 
 _TYPES = {
@@ -32,6 +33,8 @@ def load(folder: Path, columns: Iterable[str] | None = None) -> pd.DataFrame:
         raise UsageError(
             f"{str(folder)!r} has no results of a batch", f"mftriage batch SOURCE --out {folder}"
         )
+    if (folder / "fleet.json").exists():  # parts that were copied elsewhere have none
+        Layout(folder).check()
     problems: list[str] = []
     table = parts.read(folder, wanted, problems).unify_dictionaries()
     frame: pd.DataFrame = table.to_pandas(
