@@ -69,7 +69,8 @@ def render(frame: pd.DataFrame, folder: Path, target: Path | None) -> str:
         target: the file that the page will be; in ``folder``, it links to the reports.
     """
     summary = summarize(frame)
-    shown = frame if len(frame) <= MOST else _selection(frame)
+    dumps = frame[frame["status"] != "skipped"]
+    shown = dumps if len(dumps) <= MOST else _selection(dumps)
     shown = shown.sort_values("crash_time", ascending=False, na_position="last", kind="stable")
     links = _links(folder, target)
     rows = _rows(shown, folder if links is not None else None)
@@ -93,7 +94,7 @@ def render(frame: pd.DataFrame, folder: Path, target: Path | None) -> str:
             delays=_delays(summary),
             tops=_tops(frame),
             offenders=phrases.offenders(frame, _TOP),
-            total=len(frame),
+            total=len(dumps),
             many=len(shown),
             rows=[{name: column[i] for name, column in rows.items()} for i in range(min(len(shown), _PAGE))],
             links=links,

@@ -56,6 +56,7 @@ class Delays:
 class Summary:
     """A fleet in figures.  What a test injected is in ``dumps`` and ``injected`` alone.
 
+    ``skipped`` are files that are no dumps, and none of ``dumps``.
     ``memory`` counts the dumps that blame memory, ``possible`` those that may; ``later`` those of
     both whose machine went on after the error, of which ``judged`` have an owner, and
     ``caught_at_once`` the sysctl would have stopped at the error.  ``recovered_hosts`` had failures that the kernel recovered from,
@@ -95,7 +96,7 @@ def summarize(frame: pd.DataFrame) -> Summary:
     delays = later["delay_seconds"].dropna()
     times = frame["crash_time"].dropna()
     return Summary(
-        dumps=len(frame),
+        dumps=len(frame) - int(status.get("skipped", 0)),
         analysed=int(status.get("ok", 0)),
         failed=int(status.get("failed", 0)),
         skipped=int(status.get("skipped", 0)),

@@ -44,7 +44,7 @@ def put(folder: Path, source: str, **fields: Any) -> str:
 
 
 def write(folder: Path) -> Path:
-    """All fixtures, on seven hosts, with the page of each that memory is blamed for; and a failed dump."""
+    """All fixtures, on seven hosts, with the page of each that memory is blamed for; a failed dump, and a file that is none."""
     for number, name in enumerate(NAMES):
         triage = from_json((ROOT / "reports" / f"{name}.json").read_text(encoding="utf-8"))
         triage = replace(triage, dump=replace(triage.dump, hostname=f"node{number % 7}"))
@@ -53,6 +53,7 @@ def write(folder: Path) -> Path:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(render(triage, "html"), encoding="utf-8")
     put(folder, "broken/vmcore", status="failed", reason="it is cut short", row=None)
+    put(folder, "README.txt", status="skipped", reason="a text, but no kernel log", row=None)
     return folder
 
 

@@ -23,6 +23,7 @@ def crash(kind: str = "unrecoverable-panic", **more: Any) -> dict[str, Any]:
 def test_the_fixtures_in_figures(tmp_path: Path) -> None:
     summary = summarize(load(small.write(tmp_path)))
     assert (summary.dumps, summary.analysed, summary.failed) == (small.DUMPS, len(small.NAMES), 1)
+    assert summary.skipped == 1
     assert summary.verdicts == +small.KINDS
     assert (summary.memory, summary.possible) == (
         small.MEMORY,
