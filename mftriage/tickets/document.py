@@ -41,7 +41,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Steps:
-    """A numbered list of sentences."""
+    """A numbered list of sentences; what stands between back-ticks in one is a command."""
 
     texts: tuple[str, ...]
 
@@ -80,6 +80,14 @@ class Document:
     lead: tuple[Block, ...]
     sections: tuple[Section, ...]
     tail: tuple[Block, ...]
+
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """Return the parts of a sentence with commands between back-ticks, and whether each is a command."""
+    parts = text.split("`")
+    if not len(parts) % 2:  # one that has no partner
+        return [(text, False)]
+    return [(part, bool(at % 2)) for at, part in enumerate(parts) if part]
 
 
 def fitted(

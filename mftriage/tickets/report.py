@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mftriage.model import HardwareError, Triage
 from mftriage.render import words
+from mftriage.render.dimm import dimm_line, part
+from mftriage.render.hardware import (
+    ErrorRow,
+    corrected_line,
+    error_rows,
+    record_facts,
+    record_line,
+)
 from mftriage.tickets.document import (
     Block,
     Document,
@@ -35,7 +43,9 @@ def sighting(triage: Triage, files: Iterable[str], fingerprint: str) -> Document
     dump = triage.dump
     when = words.moment(dump.crash_time) if dump.crash_time else "time not known"
     seen = Paragraph(f"Seen again: {dump.hostname or 'host not known'}, {when}.", strong=True)
-    sections = [s for s in _sections(triage) if s.heading in ("At a glance", "DIMM", "Evidence")]
+    sections = [
+        s for s in _sections(triage) if s.heading in ("At a glance", "Which part", "Evidence")
+    ]
     tail = _tail(triage, files, fingerprint)
     return Document(_heading(triage), (seen, *_lead(triage)), tuple(sections), tail)
 
@@ -103,10 +113,21 @@ def _empty(block: Block) -> bool:
 
 def _all(triage: Triage) -> Iterator[tuple[str, *tuple[Block, ...]]]:
     verdict, panic, page = triage.verdict, triage.panic, triage.page
-    records = words.ranked(triage.hardware_errors)
-    yield "At a glance", _glance(triage, records)
+    errors = error_rows(triage)
+    found = part(triage)
+    yield "At a glance", _glance(triage, errors)
     yield "What to do", Steps(triage.actions[:_ROWS])
-    yield "DIMM", Items(tuple(words.dimm_facts(triage.dimm)) if triage.dimm else (), code=True)
+    if found:
+        sure = f" How sure: {found.sure}." if found.sure else ""
+        yield (
+            "Which part",
+            Paragraph(f"{found.name}. {found.how}{sure}"),
+            Items(
+                (("One of", ", ".join(found.candidates)),) if found.candidates else (), code=True
+            ),
+            Items(tuple(found.facts), code=True),
+        )
+    yield "Hardware errors", _errors(errors)
     yield "Evidence", _table(("Rule", "For"), [(e.rule, e.fact) for e in verdict.evidence])
     yield "Against it", _table(("Rule", "Against"), [(e.rule, e.fact) for e in verdict.against])
     yield (
@@ -135,16 +156,16 @@ def _all(triage: Triage) -> Iterator[tuple[str, *tuple[Block, ...]]]:
     )
     yield (
         "Corrected errors",
-        Steps(tuple(words.corrected_line(entry) for entry in triage.corrected_errors[:_ROWS])),
+        Steps(tuple(corrected_line(entry) for entry in triage.corrected_errors[:_ROWS])),
     )
     frames = panic.trace if panic else ()
     yield (
         "Stack",
         Lines(tuple(f"{words.frame(one)}  {one.source or ''}".rstrip() for one in frames)),
     )
-    for index, record in enumerate(records[:_ROWS], 1):
-        heading = f"Hardware record {index} of {len(records)}"
-        yield heading, Items(tuple(words.record_facts(record)), code=True), _raw(record)
+    for index, row in enumerate(errors[:_ROWS], 1):
+        heading = f"Hardware record {index} of {len(errors)}"
+        yield heading, Items(tuple(record_facts(row.record)), code=True), _raw(row.record)
     yield "Page", Items(tuple(words.page_facts(page)) if page else (), code=True)
     yield (
         "Poisoned pages",
@@ -156,7 +177,7 @@ def _all(triage: Triage) -> Iterator[tuple[str, *tuple[Block, ...]]]:
     yield "Host", Items(tuple(facts), code=True)
 
 
-def _glance(triage: Triage, records: list[HardwareError]) -> Items:
+def _glance(triage: Triage, errors: list[ErrorRow]) -> Items:
     page, panic, dimm = triage.page, triage.panic, triage.dimm
     owner = page and page.owner
     rows = (
@@ -164,13 +185,28 @@ def _glance(triage: Triage, records: list[HardwareError]) -> Items:
         ("Owner", owner and words.owner_line(owner)),
         ("Object", owner and owner.object and words.object_line(owner.object)),
         ("Kernel said", words.kernel_words(triage)),
-        ("Hardware", words.record_line(records[0]) if records else None),
-        ("DIMM", dimm and words.dimm_line(dimm)),
+        ("Hardware", record_line(errors[0]) if errors else None),
+        ("DIMM", dimm and dimm_line(dimm)),
         ("Crash", panic and (panic.message or "no message")),
         ("Crashed", panic and words.crash_place(panic)),
         ("Host", words.host_line(triage.dump)),
     )
     return Items(tuple((label, value) for label, value in rows if value))
+
+
+def _errors(errors: list[ErrorRow]) -> Table:
+    rows = [
+        (
+            row.source,
+            "; ".join(row.place),
+            "; ".join(row.when),
+            ". ".join(
+                (*(mark.upper() for mark in row.marks), row.what, f"{row.harm} {row.outcome or ''}")
+            ).strip(),
+        )
+        for row in errors
+    ]
+    return _table(("Told by", "Where", "When, after boot", "What, and how bad"), rows)
 
 
 def _raw(record: HardwareError) -> Lines:
@@ -179,7 +215,7 @@ def _raw(record: HardwareError) -> Lines:
     return Lines((*record.raw[:_RAW_LINES], *end))
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     more = len(rows) - _ROWS
     end = [("", *[""] * (len(heads) - 2), f"… and {more} more")] if more > 0 else []
     return Table(heads, (*rows[:_ROWS], *end))

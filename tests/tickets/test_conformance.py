@@ -168,7 +168,7 @@ def test_update_adds_nothing(fake: Fake) -> None:
 # limits
 
 
-@pytest.mark.parametrize("word", ["word ", "@x ", "{code} ", "漢 "])
+@pytest.mark.parametrize("word", ["word ", "@x ", "{code} ", "漢字漢字漢字 "])
 def test_a_huge_report_is_cut_with_a_note(fake: Fake, word: str) -> None:
     send(fake, huge(word, 30))
     body = text(fake, 1)

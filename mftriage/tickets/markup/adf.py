@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mftriage.render.words import clip, visible
-from mftriage.tickets.document import Block, Document, Items, Lines, Paragraph, Steps, Table
+from mftriage.tickets.document import (
+    Block,
+    Document,
+    Items,
+    Lines,
+    Paragraph,
+    Steps,
+    Table,
+    pieces,
+)
 
 __all__ = ["plain", "signed", "write"]
 
@@ -55,7 +64,7 @@ def _block(block: Block) -> dict[str, Any]:
                 ([*_text(f"{label}: ", "strong"), *_text(value, *marks)] for label, value in rows),
             )
         case Steps(texts):
-            return _list("orderedList", map(_text, texts))
+            return _list("orderedList", map(_with_commands, texts))
         case Table(heads, rows):
             lines = [_row("tableHeader", (_text(head) for head in heads))]
             lines += [
@@ -75,6 +84,15 @@ def _text(text: str, *marks: str) -> list[dict[str, Any]]:
     if marks:
         node["marks"] = [{"type": mark} for mark in marks]
     return [node] if shown else []
+
+
+def _with_commands(text: str) -> list[dict[str, Any]]:
+    shown = clip(text, _LONGEST)
+    return [
+        node
+        for part, is_command in pieces(shown)
+        for node in _text(part, *(["code"] if is_command else []))
+    ]
 
 
 def _paragraph(content: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import re
 
 from mftriage.render.words import clip, visible
 
-__all__ = ["escaped", "kept_open"]
+__all__ = ["LONGEST", "escaped", "kept_open"]
 
-_LONGEST = 1000
+LONGEST = 1000  # characters of one string out of a dump
 
 _TOKEN = re.compile(
     r"""
@@ -31,7 +31,7 @@ _TOKEN = re.compile(
 
 def escaped(text: str) -> str:
     """Return ``text``, on one line, with all that could mean something as character references."""
-    text = clip(" ".join(visible(text).split()), _LONGEST)
+    text = clip(" ".join(visible(text).split()), LONGEST)
     return _TOKEN.sub(lambda token: token[0] if token["kept"] else f"&#{ord(token[0])};", text)
 
 
@@ -40,5 +40,5 @@ def kept_open(line: str, breaking: str) -> str:
 
     So nothing in a block of preformatted lines can end the block.
     """
-    shown = clip(visible(line), _LONGEST)
+    shown = clip(visible(line), LONGEST)
     return re.sub(rf"([{re.escape(breaking)}])(?=[\w/!?{re.escape(breaking)}])", r"\1 ", shown)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from mftriage.tickets.document import Block, Document, Items, Lines, Paragraph, Steps, Table
-from mftriage.tickets.markup.entities import escaped, kept_open
+from mftriage.render.words import clip
+from mftriage.tickets.document import (
+    Block,
+    Document,
+    Items,
+    Lines,
+    Paragraph,
+    Steps,
+    Table,
+    pieces,
+)
+from mftriage.tickets.markup.entities import LONGEST, escaped, kept_open
 
 __all__ = ["write"]
 
@@ -24,7 +34,7 @@ def _block(block: Block) -> str:
             show = _code if as_code else escaped
             return "\n".join(f"* *{label}*: {show(value)}" for label, value in rows)
         case Steps(texts):
-            return "\n".join(f"# {escaped(text)}" for text in texts)
+            return "\n".join(f"# {_with_commands(text)}" for text in texts)
         case Table(heads, rows):
             lines = ["||" + "||".join(heads) + "||"]
             # An empty cell would be taken for the mark of a heading.
@@ -43,3 +53,8 @@ def _block(block: Block) -> str:
 
 def _code(text: str) -> str:
     return f"{{{{{escaped(text)}}}}}" if text.strip() else ""
+
+
+def _with_commands(text: str) -> str:
+    parts = pieces(clip(text, LONGEST))
+    return " ".join(_code(part) if is_command else escaped(part) for part, is_command in parts)

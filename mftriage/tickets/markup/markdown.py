@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mftriage.render.markdown import _code as code
-from mftriage.render.markdown import _fence as fence
-from mftriage.render.markdown import _prose as prose
-from mftriage.render.markdown import _table as table
+from mftriage.render.markdown import code, fence, prose, table, with_commands
 from mftriage.tickets.document import Block, Document, Items, Lines, Paragraph, Steps, Table
 
 __all__ = ["write"]
@@ -29,7 +26,7 @@ def _block(block: Block) -> str:
             show = code if as_code else prose
             return "\n".join(f"- **{label}**: {show(value)}" for label, value in rows)
         case Steps(texts):
-            return "\n".join(f"1. {prose(text)}" for text in texts)
+            return "\n".join(f"1. {with_commands(text)}" for text in texts)
         case Table(heads, rows):
             return table(heads, rows)
         case Lines(lines):
