@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fuzz refresh lab-check lab-smoke bench clean
+.PHONY: demo test check fuzz refresh lab-check lab-smoke bench bench-batch clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,6 +51,10 @@ lab-smoke: $(VENV)/ready
 # one and fetches the other, a gigabyte.
 bench: $(VENV)/ready
 	@$(BIN)/python tests/bench/bench.py $(if $(DUMP),$(DUMP) $(VMLINUX),$$($(BIN)/python -m fixtures.lab debuginfo))
+
+# A batch of 50 dumps beside 50 runs of analyze, and its memory over 200 (make bench-batch DUMP=vmcore).
+bench-batch: $(VENV)/ready
+	@$(BIN)/python tests/bench/batch.py $(DUMP)
 
 clean:
 	rm -rf $(VENV) out

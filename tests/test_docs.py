@@ -144,7 +144,7 @@ def repeatable(command: str) -> bool:
     """Whether the command reads nothing but what is shipped, and writes to stdout alone."""
     return bool(
         re.fullmatch(r"mftriage [^|&;<>$]*", command)
-        and not re.search(r" (-o|--output|--capsule|--force)\b", command)
+        and not re.search(r" (-o|--out|--output|--capsule|--force)\b", command)
         and not re.match(r"mftriage (analyze|convert|capsule) (?!fixtures/|reports/)", command)
     )
 

@@ -65,14 +65,14 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     records = words.ranked(triage.hardware_errors)
     yield "At a glance", _glance(triage)
     yield "What to do", "\n".join(f"1. {_prose(action)}" for action in triage.actions[:_ROWS])
-    yield "Evidence", _table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
+    yield "Evidence", table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
     yield (
         "Against it",
-        _table(("Rule", "Against"), [(row.rule, row.fact) for row in verdict.against]),
+        table(("Rule", "Against"), [(row.rule, row.fact) for row in verdict.against]),
     )
     yield (
         "Not checked",
-        _table(
+        table(
             ("What", "Why", "What to run or do"),
             [(row.what, row.why, row.remedy) for row in triage.not_checked],
             "prose",
@@ -80,12 +80,12 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
             "code",
         ),
     )
-    yield "Timeline", _table(("Seconds since boot", "After the first", "Event"), _timeline(triage))
+    yield "Timeline", table(("Seconds since boot", "After the first", "Event"), _timeline(triage))
     yield "Page", _facts([*_flags(triage), *words.page_facts(page)]) if page else ""
     yield "Owner", _owner(triage)
     yield (
         "Memory failures",
-        _table(
+        table(
             ("Seconds since boot", "Page", "Kernel's words"),
             [
                 (words.clock(event.time), event.pfn, words.failure_line(event))
@@ -96,7 +96,7 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     yield "DIMM", _facts(words.dimm_facts(triage.dimm)) if triage.dimm else ""
     yield (
         "Corrected errors",
-        _table(
+        table(
             ("Place", "Errors", "In an hour", "All in the same"),
             [
                 (c.place, str(c.count), f"{c.per_hour or ''}", " ".join(c.same))
@@ -106,7 +106,7 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     )
     yield (
         "Poisoned pages",
-        _table(
+        table(
             ("Page", "Owner"),
             [(page.pfn, words.OWNERS[page.owner_kind]) for page in triage.poisoned_pages],
         ),
@@ -169,7 +169,7 @@ def _facts(rows: words.Facts) -> str:
     return "\n".join(f"- {label}: {_code(value)}" for label, value in rows)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
     """Lay out a table; ``kinds`` says "code" or "prose" by column.
 
     The first column is code and the last prose where it is not said.

@@ -160,7 +160,7 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
             lines += wrapped
             continue
         if room > 0 and not lines:
-            lines += [*wrapped[: room - 1], _shorten(" ".join(wrapped[room - 1 :]), width)]
+            lines += [*wrapped[: room - 1], shorten(" ".join(wrapped[room - 1 :]), width)]
         else:
             after += 1
         if after and share > len(lines):
@@ -174,33 +174,34 @@ def _wrap(text: str, width: int) -> list[str]:
     lines, line = [], ""
     for word in words.clip(words.visible(text), _LONGEST).split():
         joined = f"{line} {word}" if line else word
-        if _cells(joined) <= width:
+        if cells(joined) <= width:
             line = joined
             continue
         if line:
             lines.append(line)
         line = word
-        while _cells(line) > width:
+        while cells(line) > width:
             head = _fitting(line, width)
             lines.append(head)
             line = line[len(head) :]
     return [*lines, line] if line else lines
 
 
-def _shorten(text: str, width: int) -> str:
-    return text if _cells(text) <= width else _fitting(text, width - 1).rstrip() + "…"
+def shorten(text: str, width: int) -> str:
+    """Return as much of ``text`` as fits into ``width`` columns, with an ellipsis where it was cut."""
+    return text if cells(text) <= width else _fitting(text, width - 1).rstrip() + "…"
 
 
 def _fitting(text: str, width: int) -> str:
     used = 0
     for index, char in enumerate(text):
-        used += _cells(char)
+        used += cells(char)
         if used > width:
             return text[:index]
     return text
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Return how many columns ``text`` takes on a terminal."""
     if text.isascii():
         return len(text)
