@@ -6,22 +6,19 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
-
-from drgn import Program
 
 from mftriage.dump.capsule import Sidecar, read_sidecar
 from mftriage.dump.header import Header, Note, read_header
-from mftriage.dump.kdump import KdumpMemory, pread
+from mftriage.dump.kdump import KdumpMemory
 from mftriage.dump.memory import (
     ElfMemory,
     PhysicalMemory,
     RecordingMemory,
-    platform_of,
 )
 from mftriage.dump.unpack import Progress, no_progress, unpack
 from mftriage.dump.vmcoreinfo import VmcoreInfo, find_in_memory
 from mftriage.errors import DumpError
+from mftriage.files import LocalFile, RandomFile
 from mftriage.locate import Located, locate
 
 __all__ = ["Dump", "open_dump"]
@@ -51,7 +48,7 @@ class Dump:
     memory: RecordingMemory
     log_beside: Path | None
     sidecar: Sidecar
-    _file: BinaryIO = field(repr=False)
+    _file: RandomFile = field(repr=False)
 
     @cached_property
     def image_offset(self) -> int | None:
@@ -77,7 +74,7 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
     """
     located = locate(path)
     try:
-        file: BinaryIO = located.dump.open("rb")
+        file = LocalFile(located.dump.open("rb"))
     except PermissionError as error:
         raise DumpError(
             f"no permission to read {str(located.dump)!r}", "try again with sudo"
@@ -99,15 +96,15 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
         raise
 
 
-def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
-    size = os.fstat(file.fileno()).st_size
+def _opened(located: Located, file: RandomFile, progress: Progress) -> Dump:
+    size = file.size
     unpacked = unpack(file, progress)
-    fd = unpacked.file.fileno()
-    header = read_header(fd)
+    file = unpacked.file
+    header = read_header(file)
     vmcoreinfo = header.vmcoreinfo
     if not vmcoreinfo.values and header.segments:
         spans = [(segment.offset, segment.size) for segment in header.segments]
-        vmcoreinfo = VmcoreInfo(find_in_memory(lambda at, size: pread(fd, size, at), spans))
+        vmcoreinfo = VmcoreInfo(find_in_memory(lambda at, size: file.pread(size, at), spans))
     arch = header.arch or vmcoreinfo.arch
     if arch is None:
         raise DumpError(
@@ -124,30 +121,18 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
             [("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]
         ),
         arch=arch,
-        complete=unpacked.whole and os.fstat(fd).st_size >= header.expected_size,
+        complete=unpacked.whole and file.size >= header.expected_size,
         page_size=page_size,
         vmcoreinfo=vmcoreinfo,
         notes=header.notes,
-        memory=RecordingMemory(_memory(fd, header, arch), page_size),
+        memory=RecordingMemory(_memory(file, header), page_size),
         log_beside=located.log,
         sidecar=sidecar,
-        _file=unpacked.file,
+        _file=file,
     )
 
 
-def _memory(fd: int, header: Header, arch: str) -> PhysicalMemory:
+def _memory(file: RandomFile, header: Header) -> PhysicalMemory:
     if header.layout is None:
-        return ElfMemory(fd, header.segments)
-
-    def library() -> Program:
-        program = Program(platform_of(arch))
-        try:
-            program.set_core_dump(os.dup(fd))  # drgn closes what it is given
-        except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
-            raise DumpError(
-                f"libkdumpfile can't open this dump: {error}",
-                "copy the dump again, or filter it anew with makedumpfile -z",
-            ) from error
-        return program
-
-    return KdumpMemory(fd, header.layout, library)
+        return ElfMemory(file, header.segments)
+    return KdumpMemory(file, header.layout)

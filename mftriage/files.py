@@ -1,0 +1,59 @@
+"""A file that is read at random, wherever it is: on a disk here, or in an object store."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO, Protocol
+
+
+class RandomFile(Protocol):
+    """What a dump is read from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, as it is now."""
+        ...
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything.
+
+        Raises ``OSError`` where a disk, and ``DumpError`` where a server fails.
+        """
+        ...
+
+    def stream(self) -> BinaryIO:
+        """The file from its start, to be read once; closing the file closes it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class LocalFile:
+    """An open file of this machine (see ``RandomFile``)."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._fd = file.fileno()
+
+    @property
+    def size(self) -> int:
+        """See ``RandomFile``; others may cut or write it meanwhile."""
+        return os.fstat(self._fd).st_size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """See ``RandomFile``."""
+        left = self.size - offset
+        if size <= 0 or left <= 0 or offset < 0:
+            return b""
+        return os.pread(self._fd, min(size, left), offset)
+
+    def stream(self) -> BinaryIO:
+        """See ``RandomFile``."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """See ``RandomFile``."""
+        self._file.close()
