@@ -29,7 +29,7 @@ app = typer.Typer(
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
 
 PathArgument = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="PATH",
         readable=False,

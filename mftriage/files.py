@@ -5,9 +5,27 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, Protocol
 
+from mftriage.errors import DumpError
+
+_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")
+
+
+def is_url(text: str) -> bool:
+    """Whether ``text`` names an object in a store, and no file here."""
+    scheme, colon, rest = text.partition("://")
+    return bool(colon and rest) and scheme.lower() in _SCHEMES
+
 
 class RandomFile(Protocol):
-    """What a dump is read from."""
+    """What a dump is read from.
+
+    ``failure`` is an error after which nothing that was read may be believed.
+    """
+
+    @property
+    def failure(self) -> DumpError | None:
+        """The first such error."""
+        ...
 
     @property
     def size(self) -> int:
@@ -32,6 +50,8 @@ class RandomFile(Protocol):
 
 class LocalFile:
     """An open file of this machine (see ``RandomFile``)."""
+
+    failure = None
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from mftriage.errors import DumpError
+from mftriage.files import RandomFile
 from mftriage.log import LogRecord, TextLog
 from mftriage.pattern import Pattern
 
@@ -107,6 +108,19 @@ def open_log(path: Path) -> LogFile | None:
     size = None if standard else path.stat().st_size
     name = "standard input" if standard else str(path)
     return LogFile(name, f"log+{kind}" if kind else "log", size, stream)
+
+
+def log_in(file: RandomFile, name: str) -> LogFile | None:
+    """The log in ``file``, which is called ``name``; ``None`` where it is none."""
+    head = file.pread(_SNIFF, 0)
+    if head.startswith(_DUMPS):
+        return None
+    stream = file.stream()
+    stream.seek(len(head))
+    kind, head, stream = _unwrapped(head, stream)
+    if not head or head.startswith(_DUMPS) or not looks_like_text(head):
+        return None
+    return LogFile(name, f"log+{kind}" if kind else "log", file.size, stream)
 
 
 def located_log(path: Path) -> Path:

@@ -11,7 +11,8 @@ from mftriage import __version__
 from mftriage.dimm import replacement, suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
-from mftriage.logfile import located_log, open_log
+from mftriage.files import is_url
+from mftriage.logfile import LogFile, located_log, log_in, open_log
 from mftriage.model import NotChecked, PageInfo, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
 from mftriage.signature import signature
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mftriage.symbols import Kernel
 
 T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
 
 _MAX_EVENTS = 10_000
 
@@ -62,31 +64,72 @@ class Analysis:
 
 
 def analyze(
-    path: Path,
+    path: Path | str,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Callable[[str, int, int], None] = lambda label, done, total: None,
+    progress: Progress = lambda label, done, total: None,
 ) -> Analysis:
-    """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    """Triage the dump or the log at ``path``, which may be a URL.
+
+    Raises ``DumpError`` or ``SymbolsError``, and ``UsageError`` for a URL that names nothing.
+    """
+    if is_url(str(path)):
+        return _analyze_remote(str(path), vmlinux, scan_seconds, progress)
+    path = Path(path)
     log = open_log(located_log(path))
     if log is not None:
-        from mftriage.from_log import facts_of_log
-
-        facts = facts_of_log(log)
-        return Analysis(conclude(facts), None, facts)
+        return _of_log(log)
     # A log needs none of this, nor drgn behind it.
     from mftriage.dump import open_dump
+
+    return _of_dump(open_dump(path, progress), vmlinux, scan_seconds, progress)
+
+
+def _analyze_remote(
+    url: str, vmlinux: Path | str | None, scan_seconds: float, progress: Progress
+) -> Analysis:
+    from mftriage.remote import open_remote, shown
+
+    file = open_remote(url)
+    try:
+        log = log_in(file, shown(url))
+        if log is not None:
+            analysis = _of_log(log)
+            if file.failure is not None:
+                raise file.failure
+            return analysis
+        from mftriage.dump import open_remote_dump
+
+        dump = open_remote_dump(shown(url), file, progress)
+    except BaseException:
+        file.close()
+        raise
+    return _of_dump(dump, vmlinux, scan_seconds, progress)
+
+
+def _of_log(log: LogFile) -> Analysis:
+    from mftriage.from_log import facts_of_log
+
+    facts = facts_of_log(log)
+    return Analysis(conclude(facts), None, facts)
+
+
+def _of_dump(
+    dump: Dump, vmlinux: Path | str | None, scan_seconds: float, progress: Progress
+) -> Analysis:
     from mftriage.kernel.gather import gather
     from mftriage.symbols import open_kernel
 
-    dump = open_dump(path, progress)
     try:
         kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
+        dump.check()
         return Analysis(conclude(facts), (dump, kernel), facts)
-    except BaseException:
+    except BaseException as error:
         dump.close()
+        if isinstance(error, Exception):
+            dump.check()  # what broke may be the server's doing
         raise
 
 

@@ -19,9 +19,9 @@ from mftriage.dump.unpack import Progress, no_progress, unpack
 from mftriage.dump.vmcoreinfo import VmcoreInfo, find_in_memory
 from mftriage.errors import DumpError
 from mftriage.files import LocalFile, RandomFile
-from mftriage.locate import Located, locate
+from mftriage.locate import locate
 
-__all__ = ["Dump", "open_dump"]
+__all__ = ["Dump", "open_dump", "open_remote_dump"]
 
 # A plug-in of the host's drgn could change what a dump says, and looking for them takes 70 ms.
 os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
@@ -37,7 +37,7 @@ class Dump:
     says of the dump that it was cut from (empty for any other dump).
     """
 
-    path: Path
+    path: str
     size_bytes: int
     format: str
     arch: str
@@ -62,9 +62,19 @@ class Dump:
         phys_base = self.vmcoreinfo.number("phys_base")
         return None if phys_base is None else _X86_START_KERNEL_MAP - phys_base
 
+    def check(self) -> None:
+        """Raise the ``DumpError`` after which nothing that was read of the dump may be believed."""
+        if self._file.failure is not None:
+            raise self._file.failure
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+
+def open_remote_dump(url: str, file: RandomFile, progress: Progress = no_progress) -> Dump:
+    """Open the dump in ``file``, which lies at ``url``.  Raises ``DumpError``."""
+    return _opened(url, None, file, progress)
 
 
 def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
@@ -84,7 +94,7 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
             f"can't open {str(located.dump)!r}: {error.strerror}", "check the path"
         ) from error
     try:
-        return _opened(located, file, progress)
+        return _opened(str(located.dump), located.log, file, progress)
     except OSError as error:  # a bad disk, a stale NFS handle, a file that others cut meanwhile
         file.close()
         raise DumpError(
@@ -96,7 +106,7 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
         raise
 
 
-def _opened(located: Located, file: RandomFile, progress: Progress) -> Dump:
+def _opened(path: str, log: Path | None, file: RandomFile, progress: Progress) -> Dump:
     size = file.size
     unpacked = unpack(file, progress)
     file = unpacked.file
@@ -115,7 +125,7 @@ def _opened(located: Located, file: RandomFile, progress: Progress) -> Dump:
     page_size = vmcoreinfo.page_size or 4096
     sidecar = read_sidecar(header.notes)
     return Dump(
-        path=located.dump,
+        path=path,
         size_bytes=size,
         format="+".join(
             [("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]
@@ -126,7 +136,7 @@ def _opened(located: Located, file: RandomFile, progress: Progress) -> Dump:
         vmcoreinfo=vmcoreinfo,
         notes=header.notes,
         memory=RecordingMemory(_memory(file, header), page_size),
-        log_beside=located.log,
+        log_beside=log,
         sidecar=sidecar,
         _file=file,
     )

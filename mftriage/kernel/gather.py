@@ -173,7 +173,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     host, release = ask.ask("the host's name", lambda: uts_name(kernel), unnamed)
     facts = Facts(
         dump=DumpInfo(
-            path=str(dump.path),
+            path=dump.path,
             size_bytes=dump.size_bytes,
             format=dump.format,
             arch=dump.arch,
