@@ -57,6 +57,11 @@ def is_dump_name(name: str) -> bool:
     return not name.endswith(_REPORTS) and any(fnmatchcase(name, like) for like in _NAMES)
 
 
+def is_saved_log(name: str) -> bool:
+    """Whether a file of this name is what kdump calls the log that it saves with a dump."""
+    return any(fnmatchcase(name, like) for like in _LOGS)
+
+
 def log_of(dump: str, names: Collection[str]) -> str | None:
     """The log that was saved with the dump of this name, where ``names`` are those in its folder."""
     if dump.startswith("dump."):  # kdump-tools write dump.DATE and dmesg.DATE

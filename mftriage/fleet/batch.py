@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -123,9 +122,6 @@ def _compact(layout: Layout, summary: Summary) -> None:
 @contextmanager
 def _orderly_end() -> Iterator[None]:
     """Take SIGTERM, which service managers send, for a Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

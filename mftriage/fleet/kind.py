@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-from mftriage.locate import is_dump_name, log_of
+from mftriage.locate import is_dump_name, is_saved_log, log_of
 from mftriage.logfile import looks_like_text, peek
 
 __all__ = ["claims", "companions", "something_else"]
@@ -97,10 +97,12 @@ def companions(names: Iterable[str]) -> dict[str, set[str]]:
     ``names`` are those of one folder.
     """
     names = set(names)
+    logs = {name for name in names if is_saved_log(name)}
+    shared = log_of("vmcore", logs)
     found: dict[str, set[str]] = {}
-    for dump in filter(is_dump_name, names):
-        log = log_of(dump, names)
-        if log is not None and log != dump:
+    for dump in filter(is_dump_name, names if logs else ()):
+        log = shared if dump.startswith("vmcore") else log_of(dump, logs)
+        if log is not None:
             found.setdefault(log, set()).add(dump)
             if _CAPTURE_LOG in names:
                 found.setdefault(_CAPTURE_LOG, set()).add(dump)

@@ -90,3 +90,5 @@ def test_logs_saved_with_a_dump() -> None:
     }
     assert companions(["host1.vmcore", "dmesg.txt"]) == {}
     assert companions(["vmcore-dmesg.txt", "notes"]) == {}
+    many = [f"{kind}.{number}" for kind in ("vmcore", "dmesg") for number in range(5000)]
+    assert len(companions(many)["dmesg.0"]) == 5000

@@ -40,16 +40,16 @@ def test_a_worker_that_can_not_be_killed(tmp_path: Path) -> None:
     endless(tmp_path / "vmcore.zst")
     code = """
 import json, os, socket, sys
+from dataclasses import asdict
 from mftriage.fleet import zygote
-from mftriage.fleet.job import Job
+from mftriage.fleet.job import Job, Settings
 zygote._kill, zygote._GRACE = lambda pid: None, 0.2
 ours, theirs = socket.socketpair()
 if os.fork() == 0:
     ours.close()
     zygote.main(theirs.detach(), os.getppid(), 0.5, 1 << 30)
     os._exit(0)
-settings = {"symbols": None, "scan_seconds": 10.0, "capsules": False}
-job = Job("k", sys.argv[1], "vmcore.zst", sys.argv[1], settings)
+job = Job("k", sys.argv[1], "vmcore.zst", sys.argv[1], asdict(Settings()))
 ours.sendall(json.dumps(job).encode() + b"\\n")
 print(ours.recv(10_000).decode())
 """
