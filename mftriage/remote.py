@@ -92,6 +92,16 @@ def store_of(url: str) -> tuple[ObjectStore, str]:
     return store, unquote(parts.path.lstrip("/"))
 
 
+def listing_store(url: str) -> tuple[ObjectStore, str]:
+    """The store that ``url`` lies in, and what the names below it begin with.  Raises ``UsageError``."""
+    if url.lower().startswith(("http://", "https://")):
+        raise UsageError(
+            f"a web server does not list what it has: {shown(url)!r}",
+            "name a single dump of it, or the bucket: s3://, gs://, az://",
+        )
+    return store_of(url)
+
+
 def open_remote(url: str) -> RangeFile:
     """The object at ``url``.  Raises ``DumpError`` or ``UsageError``."""
     store, name = store_of(url)
@@ -105,7 +115,7 @@ def open_remote(url: str) -> RangeFile:
     try:
         found = store.head(name)
     except (BaseError, OSError) as error:  # what is not found is a FileNotFoundError
-        raise _failure(error, url) from error
+        raise failure(error, url) from error
     return RangeFile(store, name, url, _meta(found))
 
 
@@ -219,7 +229,7 @@ class RangeFile:
                 data, found = self._request(span)
             except (BaseError, OSError) as error:
                 if isinstance(error, final) or attempt == _TRIES - 1 or time.monotonic() > until:
-                    raise self._failed(_failure(error, self._url)) from error
+                    raise self._failed(failure(error, self._url)) from error
             else:
                 if (found.size, found.etag) != (self._known.size, self._known.etag):
                     raise self._failed(_changed(self._url))
@@ -309,7 +319,7 @@ def _changed(url: str) -> DumpError:
     )
 
 
-def _failure(error: Exception, url: str) -> DumpError:
+def failure(error: Exception, url: str) -> DumpError:
     """A store's error in one sentence."""
     from obstore import exceptions
 
