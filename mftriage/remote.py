@@ -13,7 +13,7 @@ import random
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # take fewer bytes and more requests, and a request costs as much as a megabyte.
 _BLOCK = 64 << 10
 _KEPT = 64 << 20  # bytes of blocks that are kept
+_MOST_AHEAD = 4  # blocks
 _PART = 1 << 20  # bytes of a request: more are several at once
-_AHEAD = 4 << 20  # bytes that a stream asks for at a time
+_STREAM = 4 << 20  # bytes that a stream asks for at a time
 _CONNECTIONS = 8
 _TRIES = 5
 _PATIENCE = 60.0  # seconds for one read, with all its tries
@@ -137,6 +138,7 @@ class RangeFile:
         self._url = url
         self._known = meta
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._next, self._run = -1, 0  # the block that a read of the whole would want next
         self._pool: ThreadPoolExecutor | None = None
         self._first_failure: DumpError | None = None
         self.requests = 0
@@ -158,19 +160,27 @@ class RangeFile:
         if size <= 0 or offset < 0 or offset >= end:
             return b""
         first, last = offset // _BLOCK, (end - 1) // _BLOCK
-        have = self._blocks
-        missing = [number for number in range(first, last + 1) if number not in have]
+        numbers = range(first, last + 1)
+        missing = [number for number in numbers if number not in self._blocks]
+        have: Mapping[int, bytes] = self._blocks
         if missing:
-            have = {
-                **{n: have[n] for n in range(first, last + 1) if n in have},
-                **self._get(missing),
-            }  # type: ignore[assignment]
-        else:
-            for number in range(first, last + 1):
+            # all at once, since what was kept may have to make room for what comes
+            have = {n: self._blocks[n] for n in numbers if n in self._blocks}
+            ahead = [n for n in self._ahead(missing) if n not in self._blocks]
+            have = {**have, **self._get([*missing, *ahead])}
+        for number in numbers:
+            if number in self._blocks:
                 self._blocks.move_to_end(number)
-        whole = have[first] if first == last else b"".join(have[n] for n in range(first, last + 1))
+        whole = have[first] if first == last else b"".join(have[n] for n in numbers)
         start = offset - first * _BLOCK
         return whole[start : start + end - offset]
+
+    def _ahead(self, missing: list[int]) -> range:
+        """The blocks behind ``missing`` to take along: more, the longer it goes on without a jump."""
+        self._run = min(_MOST_AHEAD, max(1, 2 * self._run)) if missing[0] == self._next else 0
+        last = missing[-1]
+        self._next = min(last + 1 + self._run, -(-self.size // _BLOCK))
+        return range(last + 1, self._next)
 
     def stream(self) -> BinaryIO:
         """See ``RandomFile``."""
@@ -291,7 +301,7 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer`` as far as what came in goes."""
         if not self._ahead:
-            end = min(self._at + _AHEAD, self._file.size)
+            end = min(self._at + _STREAM, self._file.size)
             spans = [(s, min(s + _PART, end)) for s in range(self._at, end, _PART)]
             self._ahead = b"".join(self._file.spans(spans)) if spans else b""
         count = min(len(buffer), len(self._ahead))

@@ -238,7 +238,7 @@ def test_a_server_that_always_fails_is_told(name: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("name", [*FAULTS])
-@pytest.mark.parametrize("after", [3, 12, 40])
+@pytest.mark.parametrize("after", [3, 12, 25])
 def test_a_server_that_fails_on_the_way_gives_no_result(
     name: str, after: int, shelf: Shelf
 ) -> None:
