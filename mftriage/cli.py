@@ -155,6 +155,10 @@ def batch(
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="The most memory that one may take.")
     ] = "2G",
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler that has it done."),
+    ] = None,
     capsules: Annotated[
         bool, typer.Option("--capsules", help="Also write each dump's evidence capsule (lean).")
     ] = False,
@@ -176,6 +180,7 @@ def batch(
         None if since is None else units.moment(since, time.time()),
         limit,
         retries,
+        cluster,
     )
     terminal = sys.stderr is not None and sys.stderr.isatty()
     summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))
