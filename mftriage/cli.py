@@ -6,12 +6,15 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from mftriage import __version__
 from mftriage.errors import DumpError, MftriageError, UsageError
+
+if TYPE_CHECKING:
+    from mftriage.model import Triage
 
 _PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -59,6 +62,19 @@ OutputOption = Annotated[
     typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
+RedactOption = Annotated[
+    bool,
+    typer.Option("--redact", help="Mask what identifies a host or its users by stable tokens."),
+]
+RedactMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--redact-map",
+        metavar="FILE",
+        readable=False,
+        help="--redact with this map: the key, and what each token stands for. Keep it private.",
+    ),
+]
 LeanOption = Annotated[
     bool, typer.Option("--lean", help="Leave the type and symbol tables out of the capsule.")
 ]
@@ -107,11 +123,15 @@ def analyze(
     ] = False,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Triage one dump and report on stdout."""
     from mftriage.triage import analyze as run
 
     _check_fail_on(fail_on)
+    if (redact or redact_map is not None) and (capsule is not None or why):
+        raise _unmasked("--why" if capsule is None else "--capsule")
     wanted = _formats(formats, output)
     analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
     try:
@@ -121,7 +141,7 @@ def analyze(
             write(analysis, capsule, lean=lean, force=force)
     finally:
         analysis.close()
-    _emit(analysis.triage, wanted, output, force)
+    _emit(_redacted(analysis.triage, redact, redact_map), wanted, output, force)
     if why and analysis.facts is not None:
         from mftriage.verdict.explain import why as reasons
 
@@ -165,6 +185,8 @@ def batch(
     symbols: SymbolsOption = None,
     scan_seconds: ScanOption = 10.0,
     fail_on: FailOnOption = None,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Triage all new dumps of a folder: the nightly job of a fleet."""
     import time
@@ -173,8 +195,13 @@ def batch(
     from mftriage.fleet import progress, units
 
     _check_fail_on(fail_on)
+    if redact and redact_map is None:
+        redact_map = out / "redact-map"
+    if redact_map is not None and capsules:
+        raise _unmasked("--capsules")
+    named = None if redact_map is None else str(redact_map.absolute())
     plan = fleet.Plan(
-        fleet.Settings(symbols, scan_seconds, capsules),
+        fleet.Settings(symbols, scan_seconds, capsules, named),
         fleet.Limits(units.duration(timeout), units.size(memory)),
         jobs or len(os.sched_getaffinity(0)),
         None if since is None else units.moment(since, time.time()),
@@ -226,10 +253,12 @@ def fleet_table(
     ] = None,
     output: OutputOption = None,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Show who offends again, and the fleet's figures; or all dumps as data or a dashboard."""
+    from mftriage.fleet import file_name, render
     from mftriage.fleet.layout import unwritable, write_whole
-    from mftriage.fleet.output import Request, file_name, render
     from mftriage.text import clean
 
     target = None if output is None else Path(output)
@@ -237,7 +266,11 @@ def fleet_table(
         target /= file_name(fmt)
     if target is not None and target.exists() and not force:
         raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
-    made, problems = render(Request(folder, by, _width(), target), fmt)
+    if redact and redact_map is None:
+        redact_map = folder / "redact-map"
+    made, problems = render(
+        folder, fmt, by=by, width=_width(), target=target, redact_map=redact_map
+    )
     for problem in problems:
         _tell(f"mftriage: left out: {clean(problem)}\n")
     if target is None:
@@ -305,6 +338,8 @@ def convert(
     formats: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Render a saved JSON result in another format."""
     from mftriage.codec import from_json
@@ -317,7 +352,7 @@ def convert(
             "name a JSON result of mftriage",
         ) from error
     wanted = _formats(formats, output)
-    _emit(from_json(text), wanted, output, force)
+    _emit(_redacted(from_json(text), redact, redact_map), wanted, output, force)
 
 
 @app.command()
@@ -378,12 +413,28 @@ def _formats(formats: list[str] | None, output: str | None) -> list[str]:
     return wanted
 
 
-def _emit(triage: object, formats: list[str], output: str | None, force: bool) -> None:
+def _unmasked(option: str) -> UsageError:
+    return UsageError(f"{option} shows what --redact masks", f"drop {option} or --redact")
+
+
+def _redacted(triage: Triage, wanted: bool, path: Path | None) -> Triage:
+    """The triage without what identifies, if that is wanted."""
+    if not wanted and path is None:
+        return triage
+    from mftriage.redact import redacting
+
+    if path is None:
+        from platformdirs import user_data_path
+
+        path = user_data_path("mftriage") / "redact-map"
+    with redacting(path) as redactor:
+        return redactor.triage(triage)
+
+
+def _emit(triage: Triage, formats: list[str], output: str | None, force: bool) -> None:
     """Write each format: to stdout, a file, or a folder (one file a format)."""
-    from mftriage.model import Triage
     from mftriage.render import render, suffix
 
-    assert isinstance(triage, Triage)
     if output is None:
         for name in formats:
             terminal = sys.stdout is not None and sys.stdout.isatty()

@@ -7,6 +7,8 @@ from typing import BinaryIO, Protocol
 
 from mftriage.errors import DumpError
 
+_SMALL = 1 << 16  # bytes that can be asked for whatever the file has
+_FARTHEST = 1 << 63
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")
 
 
@@ -64,10 +66,11 @@ class LocalFile:
 
     def pread(self, size: int, offset: int) -> bytes:
         """See ``RandomFile``."""
-        left = self.size - offset
-        if size <= 0 or left <= 0 or offset < 0:
+        if size > _SMALL:
+            size = min(size, self.size - offset)
+        if size <= 0 or not 0 <= offset < _FARTHEST - size:
             return b""
-        return os.pread(self._fd, min(size, left), offset)
+        return os.pread(self._fd, size, offset)
 
     def stream(self) -> BinaryIO:
         """See ``RandomFile``."""

@@ -62,6 +62,7 @@ Action = Literal["ignored", "failed", "delayed", "recovered"]
 Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
 ErrorClass = Literal["CE", "deferred", "UCNA", "SRAO", "SRAR", "UC", "fatal"]
+Shared = Literal["page", "row", "bank", "column", "device"]
 DimmSource = Literal[
     "firmware-location", "firmware-handle", "fru-text", "edac-label", "driver-decode"
 ]
@@ -114,11 +115,15 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What killed the machine, how sure that is, and what speaks for and against it."""
+    """What killed the machine, how sure that is, and what speaks for and against it.
+
+    ``pfn`` is the page that it is about, where it is about one.
+    """
 
     kind: VerdictKind
     confidence: Confidence
     summary: str
+    pfn: str | None = None
     evidence: tuple[Fact, ...] = ()
     against: tuple[Fact, ...] = ()
 
@@ -145,6 +150,30 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegisterField:
+    """A field of a register: its bits ("63", "31:16"), the manual's name, and what its value means.
+
+    ``value`` is 0 or 1 of a single bit, else hex.  ``meaning`` is null where the manual gives none
+    for the other bits that are set.
+    """
+
+    bits: str
+    name: str | None
+    value: str
+    meaning: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedRegister:
+    """A register of a record, bit by bit, and the manual that says so."""
+
+    register: str
+    value: str
+    source: str
+    fields: tuple[RegisterField, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """What a faulting instruction read, wrote or jumped to.
 
@@ -160,9 +189,9 @@ class Access:
 class Panic:
     """How the machine died; null in a triage of a machine that did not.
 
-    ``syndrome`` is arm64's ESR where the log has it; ``fault_address_valid`` is false where it
-    says that the CPU did not set the fault address (ESR_ELx.FnV).  ``access`` is decoded where a
-    memory failure came before, out of the registers and the code.
+    ``syndrome`` is arm64's ESR where the log has it, ``decoded_syndrome`` what it says;
+    ``fault_address_valid`` is false where it says that the CPU did not set the fault address (ESR_ELx.FnV).
+    ``access`` is decoded where a memory failure came before, out of the registers and the code.
     """
 
     message: str | None = None
@@ -174,6 +203,7 @@ class Panic:
     syndrome: str | None = None
     access: Access | None = None
     trace: tuple[Frame, ...] = ()
+    decoded_syndrome: DecodedRegister | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +212,7 @@ class MemoryFailure:
 
     ``unhandlable`` says that the kernel could not take hold of the page (get_any_page), ``references``
     how many users it still had after the action; ``notes`` are its other words on the page.
+    ``after_crash`` marks one that was logged behind the crash's first line, which it did not cause.
     ``previous_boot`` marks one of an earlier boot in the same log: that page is bad no longer
     by this kernel's reckoning.
     """
@@ -197,6 +228,7 @@ class MemoryFailure:
     references: int | None = None
     notes: tuple[str, ...] = ()
     previous_boot: bool = False
+    after_crash: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,7 +477,8 @@ class HardwareError:
     ``physical_address_mask`` covers the valid bits of the address.  ``count`` is how many errors
     the record stands for, where it is a counter or was repeated.  ``previous_boot`` is true of
     a record of the boot before (BERT, or an earlier boot in the same log): it never is evidence
-    for this crash.
+    for this crash.  ``decoded`` has its registers and status words bit by bit; of a flood, those
+    of the worst records only.
     """
 
     source: str
@@ -468,6 +501,7 @@ class HardwareError:
     firmware: FirmwareRecord | None = None
     edac: EdacReport | None = None
     details: tuple[Detail, ...] = ()
+    decoded: tuple[DecodedRegister, ...] = ()
 
     def __post_init__(self) -> None:
         """A record of one medium names it in ``media``, too."""
@@ -507,6 +541,7 @@ class CorrectedErrors:
     ``place`` is the DIMM, or as much of the location as the records have.  ``first`` and ``last``
     are seconds since boot; ``per_hour`` needs more than one event.  ``same`` says what all the
     located errors share: a repeating row or page speaks for a broken cell, a bank for a broken chip.
+    ``scattered`` says what at least two of them differ in.
     """
 
     place: str
@@ -515,7 +550,8 @@ class CorrectedErrors:
     first: float | None = None
     last: float | None = None
     per_hour: float | None = None
-    same: tuple[Literal["page", "row", "bank", "column", "device"], ...] = ()
+    same: tuple[Shared, ...] = ()
+    scattered: tuple[Shared, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -544,7 +580,8 @@ class NotChecked:
 class Triage:
     """The whole result.
 
-    ``page`` is the one that the verdict is about; without a crash, that of the worst
+    ``has_panic_on_unrecoverable_memory_failure`` tells whether the kernel has the sysctl at all: false
+    where its symbols show that it has not, null where nothing tells.  ``page`` is the one that the verdict is about; without a crash, that of the worst
     unrecovered failure, else of the last one.
     """
 
@@ -558,6 +595,7 @@ class Triage:
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     panic_on_unrecoverable_memory_failure: int | None = None
+    has_panic_on_unrecoverable_memory_failure: bool | None = None
     hw_memory_failure: bool | None = None
     hardware_errors: tuple[HardwareError, ...] = ()
     corrected_errors: tuple[CorrectedErrors, ...] = ()

@@ -337,10 +337,7 @@ def failure(error: Exception, url: str) -> DumpError:
     if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
         return DumpError(f"there is no object {name}", "check the URL; it may be gone meanwhile")
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-        return DumpError(
-            f"access to {name} is denied",
-            "give credentials as your provider's own tools take them: see docs/remote.md",
-        )
+        return _denied(name)
     if isinstance(error, exceptions.PreconditionError):
         return _changed(url)
     if isinstance(error, exceptions.NotSupportedError):
@@ -348,7 +345,17 @@ def failure(error: Exception, url: str) -> DumpError:
             f"the server of {name} does not give parts of a file",
             "download the dump, and name the file",
         )
+    status = _STATUS.search(str(error))
+    if status and status[1] in ("401", "403"):
+        return _denied(name)
     return DumpError(f"can't read {name}: {_words(error)}", "try again later; check the network")
+
+
+def _denied(name: str) -> DumpError:
+    return DumpError(
+        f"access to {name} is denied",
+        "give credentials as your provider's own tools take them: see docs/remote.md",
+    )
 
 
 def _words(error: Exception) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mftriage import __version__
-from mftriage.dimm import replacement, suspect
+from mftriage.actions import actions
+from mftriage.dimm import suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
 from mftriage.files import is_url
 from mftriage.logfile import LogFile, located_log, log_in, open_log
-from mftriage.model import NotChecked, PageInfo, Tool, Triage, Verdict
+from mftriage.model import HardwareError, NotChecked, PageInfo, Panic, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
+from mftriage.registers import of_record, of_syndrome
 from mftriage.signature import signature
 from mftriage.timeline import timeline
 from mftriage.verdict import decide
@@ -27,6 +29,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 _MAX_EVENTS = 10_000
+_MAX_DECODED = 40  # records with their registers bit by bit: some 5 kB of JSON each
 
 
 @dataclass
@@ -137,12 +140,14 @@ def conclude(facts: Facts) -> Triage:
     """From facts to the result."""
     verdict, _ = decide(facts)
     page = _page(facts, verdict)
+    dimm = suspect(facts, page)
+    facts.corrected_errors = facts.corrected_errors or corrected_history(facts.hardware_errors)
     cut: list[NotChecked] = []
     return Triage(
         tool=Tool(name="mftriage", version=__version__),
         dump=facts.dump,
         verdict=verdict,
-        panic=facts.panic,
+        panic=_with_syndrome(facts.panic),
         memory_failures=_bounded(
             "memory_failures", (*facts.earlier_failures, *facts.memory_failures), cut
         ),
@@ -150,18 +155,19 @@ def conclude(facts: Facts) -> Triage:
         poisoned_pages=facts.poisoned_pages,
         num_poisoned_pages=facts.num_poisoned_pages,
         panic_on_unrecoverable_memory_failure=facts.sysctl,
+        has_panic_on_unrecoverable_memory_failure=facts.has_sysctl,
         hw_memory_failure=facts.hw_memory_failure,
-        hardware_errors=_bounded(
-            "hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut
+        hardware_errors=_decoded(
+            _bounded("hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut)
         ),
-        corrected_errors=facts.corrected_errors or corrected_history(facts.hardware_errors),
+        corrected_errors=facts.corrected_errors,
         page_requests=facts.page_requests,
-        dimm=suspect(facts, page),
+        dimm=dimm,
         error_to_crash_seconds=_delay(facts, page),
         signature=signature(
             verdict, page, facts.panic, next(reversed(facts.hardware_errors), None)
         ),
-        actions=_actions(facts, verdict, page),
+        actions=actions(facts, verdict, page, dimm),
         timeline=timeline(facts, page if verdict.kind == "delayed-crash" else None),
         not_checked=(*facts.not_checked, *cut),
     )
@@ -178,14 +184,27 @@ def _bounded(key: str, events: tuple[T, ...], cut: list[NotChecked]) -> tuple[T,
     return (*events[:half], *events[-half:])
 
 
+def _decoded(errors: tuple[HardwareError, ...]) -> tuple[HardwareError, ...]:
+    """The records with their registers bit by bit; of a flood, those that were not corrected first."""
+    ranked = sorted(
+        range(len(errors)),
+        key=lambda at: (errors[at].previous_boot, errors[at].severity == "corrected"),
+    )
+    chosen = {*ranked[:_MAX_DECODED]}
+    return tuple(
+        replace(error, decoded=of_record(error)) if at in chosen else error
+        for at, error in enumerate(errors)
+    )
+
+
+def _with_syndrome(panic: Panic | None) -> Panic | None:
+    return panic and replace(panic, decoded_syndrome=of_syndrome(panic.syndrome))
+
+
 def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
     """The page that the verdict is about; else that of the worst failure, else of the last one."""
-    candidates: list[int] = []
-    if verdict.kind == "unrecoverable-panic":
-        candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
-    elif verdict.kind == "delayed-crash":
-        candidates += [tie.pfn for tie in facts.ties]
-    elif verdict.kind == "fatal-hardware-error":
+    candidates = [] if verdict.pfn is None else [int(verdict.pfn, 16)]
+    if verdict.kind == "fatal-hardware-error":
         candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
         for record in reversed(facts.hardware_errors):
             pfn = facts.pfn_of(record.physical_address)
@@ -207,23 +226,3 @@ def _delay(facts: Facts, page: PageInfo | None) -> float | None:
     told = [e.time for e in facts.memory_failures if int(e.pfn, 16) == pfn]
     times = [t for t in (*exact, *told) if t is not None and t <= died]
     return round(died - min(times), 6) if times else None
-
-
-def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str, ...]:
-    """What to do next, the most urgent first."""
-    bad = verdict.kind in ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash")
-    if not bad:
-        if facts.unrecovered():
-            return ("Plan a reboot: bad memory is still in use by the kernel.",)
-        return ()
-    if page is not None and facts.is_injected(int(page.pfn, 16)):
-        return ("Nothing to replace: the failure was injected by software.",)
-    actions = ["Keep the machine out of service until the memory is replaced or repaired."]
-    dimm = suspect(facts, page)
-    if dimm is not None:
-        actions.append(replacement(dimm))
-    else:
-        actions.append(
-            "Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not."
-        )
-    return tuple(actions)

@@ -78,7 +78,28 @@ def test_data_goes_one_way(source: Path) -> None:
         "records": ("dump", "symbols", "kernel", "verdict", "render", "triage"),
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
+        "registers": (
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
+        ),
+        "actions.py": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
+        "redact.py": (
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
+        ),
         # the fleet runs the pipeline as a whole, and knows nothing of its parts
         "fleet": ("dump", "symbols", "kernel", "records", "facts"),
     }
@@ -242,6 +263,8 @@ CAPSULE = str(FIXTURES / "x86_64-dentry" / "capsule.elf.zst")
         (("--help",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("--version",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("explain",), {"drgn", "jinja2", "pandas"}),
+        (("fleet", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
+        (("fleet", "prune", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
         (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic"}),
         (("analyze", CAPSULE, "-f", "json"), {"jinja2", "pandas", "pydantic", "elftools"}),
     ],
@@ -251,6 +274,12 @@ def test_nobody_pays_for_what_he_does_not_use(
     arguments: tuple[str, ...], unwanted: set[str]
 ) -> None:
     assert not loaded(*arguments) & unwanted
+
+
+def test_the_fleet_itself_is_cheap() -> None:
+    code = "import sys, mftriage.fleet; print({'pandas', 'pyarrow', 'jinja2'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_batch_loads_an_analysis_only_where_it_runs(tmp_path: Path) -> None:
@@ -298,6 +327,7 @@ def test_commands_of_the_readme_work(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(result.stdout)
     for command in commands():
         words = ["crash" if word.startswith("/var/crash") else word for word in command]
+        words = ["vmcore" if word.startswith("s3://") else word for word in words]
         words += ["--lean"] if "--capsule" in words else []  # the same, sooner
         done = mftriage(*words, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stderr)

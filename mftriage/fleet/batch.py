@@ -20,6 +20,7 @@ from mftriage.fleet.layout import LAYOUT, Layout
 from mftriage.fleet.ledger import Known, Ledger, key_of
 from mftriage.fleet.pool import Done, Limits, outcomes
 from mftriage.fleet.source import Entry, Source, open_source
+from mftriage.redact import redacting
 
 __all__ = ["Limits", "Plan", "Settings", "Summary", "Watch", "run"]
 
@@ -98,6 +99,9 @@ def run(location: str, out: Path, plan: Plan, watch: Watch) -> Summary:
     layout.adopt(source.location)
     with layout.locked() as lock, _orderly_end():
         layout.adopt(source.location)  # another batch may have been first
+        if plan.settings.redact_map is not None:
+            with redacting(Path(plan.settings.redact_map)):
+                pass  # one that can't be used is told here, not once a dump
         ledger = Ledger(layout)
         ledger.sweep()
         batch = _Batch(source, layout, ledger, plan, watch)

@@ -69,7 +69,8 @@ def render(frame: pd.DataFrame, folder: Path, target: Path | None) -> str:
         target: the file that the page will be; in ``folder``, it links to the reports.
     """
     summary = summarize(frame)
-    shown = frame if len(frame) <= MOST else _selection(frame)
+    dumps = frame[frame["status"] != "skipped"]
+    shown = dumps if len(dumps) <= MOST else _selection(dumps)
     shown = shown.sort_values("crash_time", ascending=False, na_position="last", kind="stable")
     links = _links(folder, target)
     rows = _rows(shown, folder if links is not None else None)
@@ -93,7 +94,7 @@ def render(frame: pd.DataFrame, folder: Path, target: Path | None) -> str:
             delays=_delays(summary),
             tops=_tops(frame),
             offenders=phrases.offenders(frame, _TOP),
-            total=len(frame),
+            total=len(dumps),
             many=len(shown),
             rows=[{name: column[i] for name, column in rows.items()} for i in range(min(len(shown), _PAGE))],
             links=links,
@@ -181,7 +182,17 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         ]
         for name in _TEXT
     }
-    places = zip(plain["dimm_locator"], plain["dimm_label"], plain["dimm"], strict=True)
+    names = ("dimm_locator", "dimm_label", "dimm", "slab_cache", "owner")
+    memory = [
+        next(filter(None, known), None) for known in zip(*(plain[n] for n in names), strict=True)
+    ]
+    owners = [
+        cache or owner for cache, owner in zip(plain["slab_cache"], plain["owner"], strict=True)
+    ]
+    pages = [
+        pfn and ", ".join(w for w in (f"page {pfn}", owner != shown and owner) if w)
+        for pfn, owner, shown in zip(plain["pfn"], owners, memory, strict=True)
+    ]
     delays = [None if pd.isna(d) else float(d) for d in frame["delay_seconds"]]
     keys = [str(key) for key in frame["key"]]
     there = _reports(reports, keys) if reports is not None else set()
@@ -189,7 +200,8 @@ def _rows(frame: pd.DataFrame, reports: Path | None) -> dict[str, list[Any]]:
         "time": times,
         "shown": [(moment(time) or "").replace("T", " ")[:16] for time in frame["crash_time"]],
         **plain,
-        "memory": [locator or label or name for locator, label, name in places],
+        "memory": memory,
+        "page": pages,
         "delay": delays,
         "lived": [None if d is None else words.duration(d) for d in delays],
         "injected": [bool(value) if not pd.isna(value) else False for value in frame["injected"]],

@@ -15,6 +15,7 @@ class Settings:
     symbols: str | None = None
     scan_seconds: float = 10.0
     capsules: bool = False
+    redact_map: str | None = None
 
 
 class Job(NamedTuple):

@@ -16,62 +16,72 @@ import pandas as pd
 
 from mftriage.errors import UsageError
 from mftriage.fleet import dashboard, phrases
+from mftriage.fleet.masked import masked
 from mftriage.fleet.phrases import Table
 from mftriage.fleet.summary import BY, COLUMNS, groups, summarize
 from mftriage.fleet.table import load
+from mftriage.redact import redacting
 from mftriage.render import markdown, words
-from mftriage.render.text import cells, shorten
+from mftriage.render.text import cells, shorten, wrap
 
-__all__ = ["FORMATS", "Request", "file_name", "render"]
-
-_SUFFIXES = {"table": "txt", "markdown": "md"}
+__all__ = ["FORMATS", "Request", "render"]
 
 _TOP = 20  # rows of a table for people
 _NAMED = {"page", *BY.values()}
+_FORMULA = frozenset("=+-@|%＝＋－＠")
 _NAME = 48  # columns that a name may take on a terminal
 
 
 class Request(NamedTuple):
-    """What is wanted: the batch's folder, a key of ``BY``, the terminal's columns, where it is written to."""
+    """What is wanted.
+
+    The batch's folder, a key of ``BY``, the terminal's columns, the file that it will be, and the
+    map of tokens if it is to be masked.
+    """
 
     folder: Path
     by: str | None = None
     width: int = 100
     target: Path | None = None
+    redact_map: Path | None = None
 
 
 def render(request: Request, fmt: str) -> tuple[bytes, list[str]]:
-    """Return the fleet in a format, and a sentence for each file that can't be read.
-
-    Raises ``UsageError``: no such format or group, nothing to read.
-    """
+    """Return the fleet in a format; see ``mftriage.fleet.render``."""
     if fmt not in FORMATS:
         raise UsageError(f"there is no format {fmt!r}", f"one of: {', '.join(FORMATS)}")
     if request.by is not None and request.by not in BY:
         raise UsageError(f"can't group by {request.by!r}", f"one of: {', '.join(BY)}")
     write, columns = FORMATS[fmt]
-    frame = load(request.folder, COLUMNS if request.by and columns is None else columns)
-    made = write(frame, request)
-    return made, frame.attrs["problems"]
-
-
-def file_name(fmt: str) -> str:
-    """Return what the file is called where only its folder is named."""
-    return "index.html" if fmt == "html" else f"fleet.{_SUFFIXES.get(fmt, fmt)}"
+    if request.by and columns is None:
+        columns = COLUMNS
+    frame = load(request.folder, None if request.redact_map else columns)
+    problems = frame.attrs["problems"]
+    if request.redact_map is not None:
+        with redacting(request.redact_map) as redactor:
+            frame = masked(frame, redactor)
+        frame.attrs["problems"] = []  # they name files
+        request = request._replace(target=None)  # the reports that it would link to may not be
+    return write(frame, request), problems
 
 
 def _text(frame: pd.DataFrame, request: Request) -> bytes:
-    by = request.by or "dimm"
     rows = phrases.headline(summarize(frame))
     label = max(len(name) for name, _ in rows) + 2
-    lines = [f"{name:<{label}}{words.visible(value)}" for name, value in rows]
-    tables = [
-        *([] if request.by else phrases.offenders(frame, _TOP)),
-        phrases.grouped(frame, by, _TOP),
-    ]
-    for table in tables:
+    lines = []
+    for name, value in rows:
+        wrapped = wrap(value, max(request.width - label, 40))
+        lines += [f"{name:<{label}}{wrapped[0]}", *(" " * label + more for more in wrapped[1:])]
+    for table in _tables(frame, request.by):
         lines += ["", *_drawn(table, request.width)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _tables(frame: pd.DataFrame, by: str | None) -> list[Table]:
+    """The groups that are asked for; else the offenders, and all DIMMs."""
+    if by is not None:
+        return [phrases.grouped(frame, by, _TOP)]
+    return [*phrases.offenders(frame, _TOP), phrases.grouped(frame, "dimm", _TOP)]
 
 
 def _drawn(table: Table, width: int) -> list[str]:
@@ -97,9 +107,9 @@ def _drawn(table: Table, width: int) -> list[str]:
 
 
 def _markdown(frame: pd.DataFrame, request: Request) -> bytes:
-    by = request.by or "dimm"
-    parts = ["## Fleet", markdown.table(("What", "Figure"), phrases.headline(summarize(frame)), "prose", "prose")]  # fmt: skip
-    for table in [*phrases.offenders(frame, _TOP), phrases.grouped(frame, by, _TOP)]:
+    figures = phrases.headline(summarize(frame))
+    parts = ["## Fleet", markdown.table(("What", "Figure"), figures, "prose", "prose")]
+    for table in _tables(frame, request.by):
         kinds = ["code" if head in _NAMED else "prose" for head in table.heads]
         body = markdown.table(table.heads, table.rows, *kinds)
         more = table.total - len(table.rows)
@@ -123,9 +133,6 @@ def _harmless(text: str) -> str:
     """A string that a spreadsheet shows as it is: it takes some first characters for a formula's."""
     shown = words.visible(text)
     return f"'{shown}" if shown.lstrip()[:1] in _FORMULA else shown
-
-
-_FORMULA = frozenset("=+-@|%＝＋－＠")
 
 
 def _json(frame: pd.DataFrame, request: Request) -> bytes:

@@ -27,9 +27,9 @@ def headline(summary: Summary) -> list[tuple[str, str]]:
     """Return the figures, label by label."""
     s = summary
     read = [f"{s.analysed:,} analysed", s.failed and f"{s.failed:,} failed"]
-    read += [s.skipped and f"{s.skipped:,} skipped"]
+    other = f"; {s.skipped:,} other {'file' if s.skipped == 1 else 'files'}" if s.skipped else ""
     rows = [
-        ("dumps", f"{s.dumps:,}: {', '.join(r for r in read if r)}"),
+        ("dumps", f"{s.dumps:,}: {', '.join(r for r in read if r)}{other}"),
         ("hosts", f"{s.hosts:,}" if s.hosts else "no dump names its host"),
         ("from, to", " to ".join(words.moment(t) for t in (s.first, s.last) if t)),
         *((kind, f"{many:,}") for kind, many in s.verdicts.items()),
@@ -67,8 +67,8 @@ def delays(summary: Summary) -> str:
     known = summary.delays
     if known.median is None or known.p95 is None:
         return ""
-    many = f" ({crashes(known.count)})"
-    return f"median {words.duration(known.median)}, 95% within {words.duration(known.p95)}{many}"
+    most = f", 95% within {words.duration(known.p95)}" if known.count >= FEW else ""
+    return f"median {words.duration(known.median)}{most} ({crashes(known.count)})"
 
 
 def recovered(summary: Summary) -> str:

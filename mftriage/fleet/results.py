@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from mftriage.fleet.layout import LAYOUT
 from mftriage.fleet.schema import COLUMNS, TIME, Column, Dtype
-from mftriage.text import clean
+from mftriage.text import clean, parsed_utc
 
 STAMP = "_stamp"
 """Column of a part that no table shows: when the result was written (st_mtime_ns)."""
@@ -53,12 +54,14 @@ def folders(results: Path) -> dict[str, int]:
 
 
 def found(results: Path, names: Iterable[str]) -> Iterator[Found]:
-    """Yield the results in the folders of these names."""
-    for name in names:
-        with os.scandir(results / name) as entries:
-            for entry in entries:
+    """Yield the results in the folders of these names, in their order."""
+    for name in sorted(names):
+        # A batch may be at work: what is gone by now is no result any more.
+        with suppress(FileNotFoundError), os.scandir(results / name) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.endswith(".json") and not entry.name.startswith("."):
-                    yield Found(entry.name[:-5], entry.stat().st_mtime_ns, entry.path)
+                    with suppress(FileNotFoundError):
+                        yield Found(entry.name[:-5], entry.stat().st_mtime_ns, entry.path)
 
 
 def rows(files: Iterable[Found], problems: list[str]) -> pa.Table:
@@ -70,6 +73,8 @@ def rows(files: Iterable[Found], problems: list[str]) -> pa.Table:
                 record = json.load(stream)
             if not isinstance(record, dict) or record.get("layout") != LAYOUT:
                 raise ValueError(f"is no result of layout {LAYOUT}")
+        except FileNotFoundError:
+            continue
         except (OSError, ValueError, RecursionError) as error:
             problems.append(clean(f"{file.path}: {error}", 500))
             continue
@@ -119,11 +124,5 @@ def _value(column: Column, value: object) -> object:
 
 def _moment(value: object) -> datetime | None:
     """A time, if the clock can have been right."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    if moment is None:
-        return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return moment if _EARLIEST <= moment < _LATEST else None
+    moment = parsed_utc(value) if isinstance(value, str) else None
+    return moment if moment is not None and _EARLIEST <= moment < _LATEST else None

@@ -137,7 +137,7 @@ COLUMNS: tuple[Column, ...] = (
         "delay_seconds",
         "Float64",
         "seconds",
-        "From the first uncorrected error of the page to the crash, where memory is blamed and both times are exact.",
+        "From the first uncorrected error of the page to the crash, where memory is blamed (or may be) and both times are known exactly.",
     ),
     Column(
         "sysctl",

@@ -56,6 +56,7 @@ class Delays:
 class Summary:
     """A fleet in figures.  What a test injected is in ``dumps`` and ``injected`` alone.
 
+    ``skipped`` are files that are no dumps, and none of ``dumps``.
     ``memory`` counts the dumps that blame memory, ``possible`` those that may; ``later`` those of
     both whose machine went on after the error, of which ``judged`` have an owner, and
     ``caught_at_once`` the sysctl would have stopped at the error.  ``recovered_hosts`` had failures that the kernel recovered from,
@@ -95,7 +96,7 @@ def summarize(frame: pd.DataFrame) -> Summary:
     delays = later["delay_seconds"].dropna()
     times = frame["crash_time"].dropna()
     return Summary(
-        dumps=len(frame),
+        dumps=len(frame) - int(status.get("skipped", 0)),
         analysed=int(status.get("ok", 0)),
         failed=int(status.get("failed", 0)),
         skipped=int(status.get("skipped", 0)),
@@ -200,43 +201,49 @@ def _real(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _grouped(frame: pd.DataFrame, keys: pd.Series[Any], by: str) -> pd.DataFrame:
+    numbers, names = pd.factorize(keys)  # what is not known is -1
+    frame = frame[numbers >= 0]
+    key = pd.Series(numbers[numbers >= 0], frame.index)
+    every = pd.RangeIndex(len(names))
     tested = _injected(frame)
     real = frame[~tested]
-    ours = real.groupby(keys[~tested], observed=True)
-    times = frame.groupby(keys, observed=True)["crash_time"]
-    seen = times.min()
-    tests = (
-        frame[tested].groupby(keys[tested], observed=True).size().reindex(seen.index, fill_value=0)
-    )
-    kinds = ours["verdict"].value_counts().unstack(fill_value=0).reindex(seen.index, fill_value=0)
+    ours = real.groupby(key[~tested])
+    # What a test did says nothing of when a DIMM went bad; where there is nothing else, it is told.
+    seen = _seen(real, key[~tested]).reindex(every).fillna(_seen(frame, key))
+    kinds = ours["verdict"].value_counts().unstack(fill_value=0)
     kinds.columns = kinds.columns.astype(str)
-    kinds = kinds.reindex(columns=list(KINDS), fill_value=0)
+    kinds = kinds.reindex(index=every, columns=list(KINDS), fill_value=0)
     made = pd.DataFrame(
         {
+            by: pd.Series(names, every).astype("string"),
             "dumps": kinds.sum(axis=1),
             "memory": kinds[[k for k in KINDS if k in BLAMED and k != POSSIBLE]].sum(axis=1),
             "possible": kinds[POSSIBLE],
-            "injected": tests,
-            "hosts": ours["host"].nunique().reindex(seen.index, fill_value=0),
-            "first_seen": seen,
-            "last_seen": times.max(),
+            "injected": key[tested].value_counts().reindex(every, fill_value=0),
+            "hosts": ours["host"].nunique().reindex(every, fill_value=0),
+            "first_seen": seen["min"],
+            "last_seen": seen["max"],
         }
     ).join(kinds)
-    made.index = made.index.astype("string")
-    made = made.rename_axis(by).reset_index()
     made = made.sort_values(
-        ["memory", "possible", "last_seen", by], ascending=[False, False, False, True], ignore_index=True
-    )  # fmt: skip
+        ["memory", "possible", "last_seen", by],
+        ascending=[False, False, False, True],
+        ignore_index=True,
+    )
     blamed = made["memory"] + made["possible"] > 0
     rank = pd.Series(range(1, len(made) + 1), dtype="Int64")
     made.insert(0, "rank", rank.where(blamed))
     return made
 
 
+def _seen(frame: pd.DataFrame, key: pd.Series[Any]) -> pd.DataFrame:
+    return frame.groupby(key)["crash_time"].agg(["min", "max"])
+
+
 def _weeks(times: pd.Series[Any]) -> pd.Series[Any]:
     """The Monday of each time's week, in UTC."""
     days = times.dt.normalize()
-    mondays: pd.Series[Any] = days - pd.to_timedelta(days.dt.weekday, unit="D")
+    mondays: pd.Series[Any] = days - pd.to_timedelta(days.dt.day_of_week, unit="D")
     named: pd.Series[Any] = mondays.dt.strftime("%Y-%m-%d")
     return named
 

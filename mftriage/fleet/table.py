@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+
 from mftriage.errors import UsageError
+from mftriage.fleet import parts
+from mftriage.fleet.layout import Layout
 from mftriage.fleet.schema import COLUMNS, DTYPES
-
-try:
-    import pandas as pd
-    import pyarrow as pa
-
-    from mftriage.fleet import parts
-except ImportError as error:
-    raise UsageError(
-        f"the fleet's table needs pandas and pyarrow ({error})", "pip install 'mftriage[fleet]'"
-    ) from error
 
 _TYPES = {
     pa.string(): pd.StringDtype(storage="pyarrow"),
@@ -38,6 +33,8 @@ def load(folder: Path, columns: Iterable[str] | None = None) -> pd.DataFrame:
         raise UsageError(
             f"{str(folder)!r} has no results of a batch", f"mftriage batch SOURCE --out {folder}"
         )
+    if (folder / "fleet.json").exists():  # parts that were copied elsewhere have none
+        Layout(folder).check()
     problems: list[str] = []
     table = parts.read(folder, wanted, problems).unify_dictionaries()
     frame: pd.DataFrame = table.to_pandas(

@@ -12,6 +12,7 @@ from mftriage.fleet.layout import Layout, write_whole
 from mftriage.fleet.row import row_of
 from mftriage.fleet.source import open_source
 from mftriage.logfile import NotALogError
+from mftriage.model import Triage
 from mftriage.render import render
 from mftriage.triage import Analysis, analyze
 
@@ -33,8 +34,13 @@ def run(job: Job) -> Outcome:
                     return Outcome("failed", error.message)
                 return Outcome("skipped", "a text, but no kernel log")
             try:
-                _write(analysis, Layout(Path(job.out)), job.key, settings.capsules)
-                return Outcome("ok", remark, row_of(analysis.triage))
+                triage = _masked(analysis.triage, settings)
+                layout = Layout(Path(job.out))
+                write_whole(layout.artifact(job.key, ".json"), codec.to_json(triage).encode())
+                write_whole(layout.artifact(job.key, ".html"), render(triage, "html").encode())
+                if settings.capsules and analysis.opened is not None:
+                    _write_capsule(analysis, layout.artifact(job.key, ".elf.zst"))
+                return Outcome("ok", remark, row_of(triage))
             finally:
                 analysis.close()
     except MftriageError as error:
@@ -57,12 +63,17 @@ def _analyzed(path: Path | str, settings: Settings) -> tuple[Analysis, str | Non
         return analysis, f"analysed without --symbols: {error.message}"
 
 
-def _write(analysis: Analysis, layout: Layout, key: str, capsule: bool) -> None:
-    write_whole(layout.artifact(key, ".json"), codec.to_json(analysis.triage).encode())
-    write_whole(layout.artifact(key, ".html"), render(analysis.triage, "html").encode())
-    if capsule and analysis.opened is not None:
-        from mftriage.capsule import write
+def _masked(triage: Triage, settings: Settings) -> Triage:
+    if settings.redact_map is None:
+        return triage
+    from mftriage.redact import redacting
 
-        target = layout.artifact(key, ".elf.zst")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(analysis, target, lean=True, force=True)
+    with redacting(Path(settings.redact_map)) as redactor:
+        return redactor.triage(triage)
+
+
+def _write_capsule(analysis: Analysis, target: Path) -> None:
+    from mftriage.capsule import write
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write(analysis, target, lean=True, force=True)

@@ -24,7 +24,7 @@ from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import MAX_PAGES, find_poisoned, num_poisoned_pages
 from mftriage.kernel.printk import read_log
 from mftriage.kernel.search import Budget
-from mftriage.kernel.system import clock, integer, taint, uts_name
+from mftriage.kernel.system import clock, has_symbol, integer, taint, uts_name
 from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, split_boots
@@ -40,9 +40,15 @@ from mftriage.model import (
     PoisonedPage,
 )
 from mftriage.records import log_records
+from mftriage.records.crash import crash_line
 from mftriage.records.gaps import gaps
 from mftriage.records.injection import mark_injected
-from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
+from mftriage.records.memory_failure import (
+    injected_pfns,
+    marked_after,
+    memory_failures,
+    page_requests,
+)
 from mftriage.records.page_size import addressed
 from mftriage.symbols import Kernel
 
@@ -51,6 +57,7 @@ T = TypeVar("T")
 _DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
+_SYSCTL = "sysctl_panic_on_unrecoverable_mf"  # since 7.3, mm/memory-failure.c
 _YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
 _VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
@@ -148,7 +155,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             _SYMBOLS_REMEDY if dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
         )
     log = ask.log()
-    failures = memory_failures(log, dump.page_size)
+    failures = marked_after(memory_failures(log, dump.page_size), log, crash_line(log))
     records, failed = log_records(log)
     for name, error in failed:
         ask.note(
@@ -190,14 +197,15 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         log=log,
         crashed=crashed,
         panic=panic,
-        oops=panics.oops_message(log, panic.time) if panic else None,
+        oops=panics.oops_message(log) if panic else None,
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
         page_requests=page_requests(log),
         hardware_errors=tuple(records),
         memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),
-        sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
+        sysctl=integer(kernel, _SYSCTL, 4),
+        has_sysctl=has_symbol(kernel, _SYSCTL, "sysctl_memory_failure_recovery"),
         hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
         not_checked=ask.not_checked,
     )

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from mftriage.model import Owner, Triage
 from mftriage.render import words
+from mftriage.render.dimm import dimm_line
+from mftriage.render.hardware import corrected_line, error_rows, record_line
 from mftriage.render.pagemap import PageMap, page_map
 
 LINES = 25
@@ -63,7 +65,7 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
     page, panic = triage.page, triage.panic
     owner = page and page.owner
     bad = owner and owner.object
-    records = [words.record_line(record) for record in words.ranked(triage.hardware_errors)]
+    records = [record_line(row) for row in error_rows(triage)]
     inside = page_map(triage)
     poisoned = triage.poisoned_pages
     return [
@@ -73,8 +75,8 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
         _Block("", [_strip(inside)] if inside and width >= _LABEL + 85 else [], 0, 1, _DIM),
         _Block("kernel said", [words.kernel_words(triage) or ""], 1, 2),
         _Block("hardware", records, 2, 4),
-        _Block("DIMM", [words.dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
-        _Block("corrected", [words.corrected_line(c) for c in triage.corrected_errors], 0, 2),
+        _Block("DIMM", [dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
+        _Block("corrected", [corrected_line(c) for c in triage.corrected_errors], 0, 2),
         _Block("crash", [panic.message or "no message"] if panic else [], 1, 2, _BOLD),
         _Block("", [words.crash_place(panic)] if panic else [], 1, 1),
         _Block("", [words.stack(panic)] if panic else [], 1, 1),
@@ -87,9 +89,9 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
 def _lists(triage: Triage) -> list[_Block]:
     verdict = triage.verdict
     return [
-        _Block("evidence", [row.fact for row in verdict.evidence], 2, 8),
+        _Block("evidence", [row.fact for row in verdict.evidence], 4, 8),
         _Block("against", [row.fact for row in verdict.against], 1, 4),
-        _Block("do", list(triage.actions), 2, 8, _BOLD),
+        _Block("do", list(triage.actions), 4, 6, _BOLD),
         _Block(
             "not checked",
             [f"{row.what}: {row.why} → {row.remedy}" for row in triage.not_checked],
@@ -145,7 +147,7 @@ def _share(blocks: list[_Block], width: int, left: int) -> list[int]:
 
 def _height(block: _Block, width: int) -> int:
     # An item takes a line at least, so that no more of them than lines can matter.
-    return sum(len(_wrap(item, width - block.indent)) for item in block.items[: block.most])
+    return sum(len(wrap(item, width - block.indent)) for item in block.items[: block.most])
 
 
 def _cut(items: list[str], share: int, width: int) -> list[str]:
@@ -153,7 +155,7 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     lines: list[str] = []
     for index, item in enumerate(items):
         after = len(items) - index - 1
-        wrapped = _wrap(item, width)
+        wrapped = wrap(item, width)
         # One line is kept to say that there is more, unless all the rest may still fit.
         room = share - len(lines) - (after > 0)
         if len(wrapped) <= room:
@@ -169,7 +171,7 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     return lines
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Break ``text`` at spaces, or inside of words that are too long, into lines of ``width``."""
     lines, line = [], ""
     for word in words.clip(words.visible(text), _LONGEST).split():

@@ -91,7 +91,7 @@ def test_looks_leave_no_trace(dump: Dump) -> None:
 def test_what_it_says_of_itself(dump: Dump) -> None:
     assert (dump.arch, dump.page_size, dump.complete) == ("x86_64", 4096, True)
     assert dump.vmcoreinfo.release == "7.3.4-test"
-    assert dump.size_bytes == dump.path.stat().st_size
+    assert dump.size_bytes == Path(dump.path).stat().st_size
 
 
 @pytest.mark.parametrize("size", [4096, 16384, 65536])

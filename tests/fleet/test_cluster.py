@@ -139,8 +139,8 @@ def test_limits_hold_in_a_worker(cluster: Cluster, tmp_path: Path) -> None:
         *("--memory", "1M"),
     )
     assert ended.returncode == 4, ended.stderr
-    (failed,) = (row for row in table(out).values() if row[0] == "failed")
-    assert failed[1]
+    failed = table(out)["vmcore.zst"]
+    assert failed[0] == "failed" and failed[1]
 
 
 def test_no_cluster(bucket: Path, tmp_path: Path) -> None:

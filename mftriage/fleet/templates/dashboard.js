@@ -17,12 +17,22 @@
   const kindOf = (row) => columns.verdict[row] ?? columns.status[row] ?? "unknown";
   const titleOf = (kind) => data.kinds[kind]?.[0] ?? kind;
 
+  const collator = new Intl.Collator("en", { numeric: true });
+  const ranked = {};
+  // Each row's place in the order of a column; words are compared once each, not once a row.
+  function ranks(name) {
+    if (ranked[name]) return ranked[name];
+    const values = columns[name];
+    const known = [...new Set(values)].filter((value) => value !== null);
+    known.sort((a, b) => typeof a === "number" ? a - b : collator.compare(a, b));
+    const place = new Map(known.map((value, at) => [value, at]));
+    return ranked[name] = values.map((value) => place.get(value) ?? null);
+  }
+
   function compare(a, b) {
     if (a === null || b === null) return (a === null) - (b === null);  // what is not known comes last
-    const less = typeof a === "number" ? a - b : collator.compare(a, b);
-    return state.down ? -less : less;
+    return state.down ? b - a : a - b;
   }
-  const collator = new Intl.Collator("en", { numeric: true });
 
   function apply() {
     const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -36,8 +46,8 @@
       if (words.length && !words.every((word) => hay(row).includes(word))) continue;
       found.push(row);
     }
-    const values = columns[state.sort];
-    found.sort((a, b) => compare(values[a] ?? null, values[b] ?? null) || a - b);
+    const place = ranks(state.sort);
+    found.sort((a, b) => compare(place[a], place[b]) || a - b);
     const pages = Math.max(1, Math.ceil(found.length / state.size));
     state.page = Math.min(state.page, pages - 1);
     draw(pages);
@@ -75,10 +85,8 @@
     verdict.append(element("span", at("verdict") ?? at("status") ?? "unknown", "kind"));
     if (at("injected")) verdict.append(" ", element("span", "injected", "tag"));
     verdict.append(element("small", at("summary") || at("reason") || ""));
-    const owner = at("slab_cache") || at("owner");
-    const page = at("pfn") ? `page ${at("pfn")}${at("memory") && owner ? `, ${owner}` : ""}` : "";
     made.append(time, cell("Host", at("host") || "–", at("source")), verdict,
-      cell("Memory", at("memory") || owner || "–", page, at("memory") || owner ? "" : "none"), cell("Kernel", at("kernel") || "–"),
+      cell("Memory", at("memory") || "–", at("page"), at("memory") ? "" : "none"), cell("Kernel", at("kernel") || "–"),
       cell("Error to crash", at("lived") || "–", "", at("lived") ? "num" : "num none"));
     return made;
   }
@@ -127,7 +135,8 @@
   for (const name of ["text", "host", "since"]) {
     $(name).addEventListener("input", () => {
       clearTimeout(pending);
-      pending = setTimeout(() => choose(name, $(name).value.trim()), 120);
+      state[name] = $(name).value.trim();
+      pending = setTimeout(() => choose(name, state[name]), 120);
     });
   }
   $("verdict").addEventListener("change", () => choose("verdict", $("verdict").value));
@@ -180,6 +189,7 @@
     return option;
   }));
   for (const hidden of document.querySelectorAll(".filters, .pages")) hidden.hidden = false;
+  $("unscripted").remove();
   addEventListener("hashchange", () => { recall(); apply(); });
   recall();
   apply();
