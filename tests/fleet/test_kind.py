@@ -59,10 +59,11 @@ def test_to_be_looked_at(tmp_path: Path, name: str, data: bytes) -> None:
     assert something_else(path, name) is None
 
 
-OF_DUMPS = sorted(path for path in ROOT.glob("reports/*") if path.stem != "fleet")
-
-
-@pytest.mark.parametrize("report", OF_DUMPS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "report",
+    [path for path in sorted(ROOT.glob("reports/*")) if path.stem != "fleet"],
+    ids=lambda path: path.name,
+)
 def test_our_own_reports_are_no_logs(report: Path, tmp_path: Path) -> None:
     """They quote the kernel's lines, and would be analysed in turn."""
     unnamed = tmp_path / "x"
