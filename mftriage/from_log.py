@@ -121,7 +121,10 @@ def _facts(source: LogFile) -> Facts:
 
 
 def _is_capture(boot: Digest) -> bool:
-    return any(_CAPTURE.search(record.text) for record in boot.log)
+    return any(
+        ("kdump" in record.text or "elfcorehdr" in record.text) and _CAPTURE.search(record.text)
+        for record in boot.log
+    )
 
 
 def _ties(facts: Facts, panic: Panic, held: list[tuple[str, int]]) -> tuple[Tie, ...]:
@@ -200,10 +203,11 @@ def _not_checked(
 
 def _release(log: list[LogRecord]) -> str | None:
     for record in log:
+        text = record.text
+        if "ersion" not in text and "ainted" not in text:
+            continue
         for pattern in (_VERSION, _TAINTED, _NOT_TAINTED):
-            if ("ersion" in record.text or "ainted" in record.text) and (
-                match := pattern.search(record.text)
-            ):
+            if match := pattern.search(text):
                 return clean(match[match.lastindex or 1])
     return None
 

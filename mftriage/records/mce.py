@@ -7,6 +7,7 @@ bits as in arch/x86/include/asm/mce.h.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from mftriage.model import ErrorClass, HardwareError, MceRegisters, Medium, Severity, hexed
@@ -82,6 +83,7 @@ def error_class(status: int, vendor: int | None) -> ErrorClass:
     return "SRAR" if status & _ACTION_REQUIRED else "SRAO"
 
 
+@lru_cache(maxsize=1024)
 def flags(status: int, vendor: int | None, mcgstatus: int | None = None) -> tuple[str, ...]:
     """The names of the bits that are set, MCG_STATUS's behind."""
     names = _AMD_FLAGS if vendor in _AMD else _INTEL_FLAGS
@@ -107,6 +109,7 @@ _NAMED = {
 }
 
 
+@lru_cache(maxsize=1024)
 def error_words(status: int) -> str:
     """The error in words, by MCACOD."""
     code = status & 0xEFFF
@@ -259,4 +262,4 @@ def utc(wall: int | None) -> str | None:
     """A record's TIME as ISO 8601; one from before 2000 or beyond 2200 has no usable clock."""
     if not wall or not 946684800 <= wall <= 7258118400:
         return None
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(wall, UTC).isoformat().replace("+00:00", "Z")

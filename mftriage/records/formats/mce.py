@@ -7,6 +7,7 @@ is built with pr_cont, so that another CPU's may land within it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from mftriage.pattern import Pattern
 from mftriage.records.mce import from_registers
 
 MARKERS = ("[Hardware Error]", "mce: ", "MCE: ", "memory error", "Memory error", "poison in user")
+FOREIGN = "}[Hardware Error]"
 
 _FIRST = Pattern(
     r"CPU (\d{1,9}): Machine Check(?: Exception)?:?\s+(?:0x)?([0-9a-fA-F]{1,16}) Bank (\d{1,9}): (?:0x)?([0-9a-fA-F]{8,16})\b"
@@ -31,15 +33,15 @@ _USER = Pattern(
 )
 _IGNORED = Pattern(r"Uncorrected memory error in page 0x([0-9a-f]{1,13}) ignored")
 _NOT_RECOVERED = "Memory error not recovered"
-_NOT_OURS = ("}[Hardware Error]", "EDAC ")
 _MAX_LINES = 8
 
 
 class _Open:
     """A record whose lines still come."""
 
-    def __init__(self, first: LogRecord) -> None:
-        self.lines = [first]
+    def __init__(self, record: LogRecord, first: re.Match[str]) -> None:
+        self.lines = [record]
+        self.first = first
         self.has_rip = False
         self.has_pairs = False
         self.has_processor = False
@@ -53,7 +55,7 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     waiting: list[_Open] = []  # the newest records that lack lines, in the order of their first
     for record in log:
         text = record.text
-        if any(mark in text for mark in _NOT_OURS):
+        if FOREIGN in text or "EDAC " in text:
             continue
         if "user" in text and (match := _USER.search(text)):
             found.append(_of_user(record, match[1], int(match[2], 16)))
@@ -64,12 +66,12 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
             found.append(_of_user(record, "Uncorrected memory error in a page, ignored", address))
         if "Hardware Error" not in text and "mce: " not in text and "MCE: " not in text:
             continue
-        if _FIRST.search(text):
-            last = _Open(record)
+        if "achine Check" in text and (match := _FIRST.search(text)):
+            last = _Open(record, match)
             found.append(last)
             waiting = [*waiting[-7:], last]
             _take(last, text)
-        elif match := _REASON.search(text):
+        elif "achine " in text and (match := _REASON.search(text)):
             if last is not None:
                 last.reason = match[1].strip() or None
                 last.lines.append(record)
@@ -83,25 +85,27 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
 
 def _take(record: _Open, text: str) -> None:
     record.has_rip |= "RIP" in text
-    record.has_pairs |= _PAIR.search(text) is not None
+    record.has_pairs = record.has_pairs or _PAIR.search(text) is not None
     record.has_processor |= "PROCESSOR" in text
 
 
 def _owner(waiting: list[_Open], text: str) -> _Open | None:
     """Which record a line belongs to: the oldest that lacks it, since a CPU prints its lines in order."""
+    rip = "RIP" in text and _RIP.search(text) is not None
+    processor, pairs = "PROCESSOR" in text, _PAIR.search(text) is not None
     for record in waiting:
         if record.has_processor:
             continue
-        if "RIP" in text and _RIP.search(text):
+        if rip:
             if not record.has_rip and not record.has_pairs:
                 return record
-        elif "PROCESSOR" in text or (_PAIR.search(text) and not record.has_pairs):
+        elif processor or (not record.has_pairs and pairs):
             return record
     if "Run the above" in text:
         return waiting[-1]
     # a pr_cont piece that another line has torn off
     torn = [record for record in waiting if not record.has_processor]
-    return torn[0] if torn and _PAIR.search(text) and "RIP" not in text else None
+    return torn[0] if torn and pairs and "RIP" not in text else None
 
 
 def _of_user(record: LogRecord, words: str, address: int) -> HardwareError:
@@ -126,8 +130,7 @@ def _plain(record: LogRecord, words: str) -> HardwareError:
 
 def _from_lines(group: _Open) -> HardwareError:
     text = "\n".join(record.text for record in group.lines)
-    first = _FIRST.search(text)
-    assert first is not None
+    first = group.first
     pairs = {name: int(value, 16) for name, value in _PAIR.findall(text[first.end() :])}
     rip = _RIP.search(text)
     processor = _PROCESSOR.search(text)

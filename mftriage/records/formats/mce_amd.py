@@ -16,7 +16,8 @@ from mftriage.model import HardwareError, MceRegisters, Severity
 from mftriage.pattern import Pattern
 from mftriage.records.mce import VENDOR_AMD, error_class, error_words, flags, is_umc
 
-MARKERS = ("[Hardware Error]", "BERT: ")
+MARKERS = ("[Hardware Error]",)
+FOREIGN = "}[Hardware Error]"
 
 _BODY = Pattern(r"(?<!\})\[Hardware Error\]:?\s*(.*)")
 _STATUS = Pattern(
