@@ -21,7 +21,7 @@ from mftriage.model import (
     hexed,
 )
 from mftriage.records.crash import crash_addresses, crash_from_log, oops_message
-from mftriage.records.digest import Digest, digest, of_previous_boot, shorten
+from mftriage.records.digest import Digest
 from mftriage.records.gaps import gaps, without_record
 from mftriage.records.injection import injected_by_stack, mark_injected
 from mftriage.records.linear import log_ties
@@ -56,9 +56,9 @@ def facts_of_log(source: LogFile) -> Facts:
 def _facts(source: LogFile) -> Facts:
     boots: list[Digest] = []
     for boot in split_boots_lazily(source.records()):
-        boots.append(digest(boot))
+        boots.append(Digest(boot))
         if len(boots) > 2:
-            shorten(boots[-3])
+            boots[-3].shorten()
         if len(boots) > _MAX_BOOTS + 2:
             del boots[0]
     if source.text.messages == 0:
@@ -66,7 +66,7 @@ def _facts(source: LogFile) -> Facts:
     capture = bool(boots) and _is_capture(boots[-1])
     crashed_before = len(boots) > 1 and crash_from_log(boots[-2].log) is not None
     at = len(boots) - (2 if capture and crashed_before else 1)
-    now = boots[at]
+    now = boots[at].finish()
     log = now.log
     arch = arch_of(log) or next((a for boot in boots if (a := arch_of(boot.log))), None)
     bare = memory_failures(log, None)
@@ -76,7 +76,7 @@ def _facts(source: LogFile) -> Facts:
     earlier_errors = [
         addressed(error, size)
         for boot in boots[max(0, at - _MAX_BOOTS) : at]
-        for error in of_previous_boot(boot)
+        for error in boot.as_previous_boot()
     ]
     earlier_failures = [
         replace(event, previous_boot=True)

@@ -382,12 +382,15 @@ def split_boots_lazily(log: Iterable[LogRecord]) -> Iterator[Iterator[LogRecord]
             panicked = "Kernel panic - not syncing" in first.text
             yield first
             for record in source:
-                if _boots(record, latest, panicked, seen):
-                    ahead = record
-                    return
-                if record.time is not None and record.time > latest:
-                    latest = record.time
-                panicked = panicked or "Kernel panic - not syncing" in record.text
+                time, _, text, _ = record
+                late = time is None or time >= latest - 1.0
+                if not late or text.startswith(_NEW_BOOT):
+                    if _boots(record, latest, panicked, seen):
+                        ahead = record
+                        return
+                if time is not None and time > latest:
+                    latest = time
+                panicked = panicked or "Kernel panic - not syncing" in text
                 seen += 1  # noqa: SIM113 -- of this boot, not of the source
                 yield record
 

@@ -7,8 +7,8 @@ and all are counted; lines that no crash, failure or record needs are let go.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import CorrectedErrors, HardwareError
@@ -30,20 +30,6 @@ _MAX_CRUCIAL = 40_000
 _OLD_LINES, _OLD_ERRORS = 200, 20
 
 
-@dataclass
-class Digest:
-    """What a boot's log holds.
-
-    ``log`` is as much of it as matters, ``left_out`` the number of records that ``errors`` lacks.
-    """
-
-    log: list[LogRecord] = field(default_factory=list)
-    errors: list[HardwareError] = field(default_factory=list)
-    failed: list[tuple[str, Exception]] = field(default_factory=list)
-    corrected: tuple[CorrectedErrors, ...] = ()
-    left_out: int = 0
-
-
 class _Kept:
     """The first and the last of many."""
 
@@ -63,55 +49,76 @@ class _Kept:
             self.dropped += len(self.last) - self.each
             del self.last[: -self.each]
 
-
-def digest(log: Iterable[LogRecord]) -> Digest:
-    """Take in the log of one boot."""
-    found = Digest()
-    history = History()
-    bad, corrected = _Kept(_KEPT_ERRORS), _Kept(_KEPT_CORRECTED)
-    failed: dict[str, Exception] = {}
-    at = 0
-    for slab in _slabs(log, found):
-        errors, broken = log_records(slab, sifted=True)
-        failed |= {name: error for name, error in broken if name not in failed}
-        history.add(errors)
-        for error in errors:
-            (corrected if error.severity == "corrected" else bad).add(at, error)
-            at += 1
-    kept = sorted(
-        [*bad.first, *bad.last, *corrected.first, *corrected.last], key=lambda item: item[0]
-    )
-    found.errors = [error for _, error in kept]
-    found.left_out = bad.dropped + corrected.dropped
-    found.failed = list(failed.items())
-    found.corrected = history.result()
-    return found
+    def all(self) -> list[tuple[int, HardwareError]]:
+        """Those that were kept, in their order."""
+        return [*self.first, *self.last]
 
 
-def shorten(digested: Digest) -> None:
-    """Let go of what nobody asks of a boot long ago."""
-    digested.log = [r for r in digested.log if _CRUCIAL.search(r.text)][-_OLD_LINES:]
-    digested.errors = digested.errors[-_OLD_ERRORS:]
+class Digest:
+    """What a boot's log holds: ``log`` is as much of it as matters.
 
+    ``errors``, ``failed``, ``corrected`` and ``left_out``, the number of records that ``errors``
+    lacks, are there once it is finished: of boots that nobody asks for, the last slab never is decoded.
+    """
 
-def of_previous_boot(digested: Digest) -> list[HardwareError]:
-    """The errors of a boot that is not the last one."""
-    return [replace(error, previous_boot=True) for error in digested.errors]
+    def __init__(self, boot: Iterable[LogRecord]) -> None:
+        """Take in the log of one boot."""
+        self.log: list[LogRecord] = []
+        self.errors: list[HardwareError] = []
+        self.failed: list[tuple[str, Exception]] = []
+        self.corrected: tuple[CorrectedErrors, ...] = ()
+        self.left_out = 0
+        self._history = History()
+        self._bad, self._good = _Kept(_KEPT_ERRORS), _Kept(_KEPT_CORRECTED)
+        self._found = 0
+        self._long_ago = False
+        self._slab: list[LogRecord] = []
+        self._read(boot)
 
+    def _read(self, boot: Iterable[LogRecord]) -> None:
+        slab, log = self._slab, self.log
+        for record in boot:
+            log.append(record)
+            if len(log) >= 2 * _LINES:
+                log[:] = _thinned(log)
+            if is_relevant(record):
+                if len(slab) >= _SLAB and (_silent(slab[-1], record) or len(slab) >= _MAX_SLAB):
+                    self._decode()
+                slab.append(record)
 
-def _slabs(log: Iterable[LogRecord], found: Digest) -> Iterator[list[LogRecord]]:
-    slab: list[LogRecord] = []
-    for record in log:
-        found.log.append(record)
-        if len(found.log) >= 2 * _LINES:
-            found.log = _thinned(found.log)
-        if is_relevant(record):
-            if len(slab) >= _SLAB and (_silent(slab[-1], record) or len(slab) >= _MAX_SLAB):
-                yield slab
-                slab = []
-            slab.append(record)
-    if slab:
-        yield slab
+    def _decode(self) -> None:
+        errors, failed = log_records(self._slab, sifted=True)
+        self._slab.clear()
+        known = {name for name, _ in self.failed}
+        self.failed += [(name, error) for name, error in failed if name not in known]
+        self._history.add(errors)
+        for at, error in enumerate(errors, self._found):
+            (self._good if error.severity == "corrected" else self._bad).add(at, error)
+        self._found += len(errors)
+
+    def finish(self) -> Digest:
+        """This digest, with the last records decoded."""
+        if self._slab:
+            self._decode()
+        kept = sorted([*self._bad.all(), *self._good.all()], key=lambda item: item[0])
+        self.errors = [error for _, error in kept]
+        self.left_out = self._bad.dropped + self._good.dropped
+        self.corrected = self._history.result()
+        return self
+
+    def shorten(self) -> None:
+        """Let go of what nobody asks of a boot long ago."""
+        self._long_ago = True
+        if len(self.log) > _OLD_LINES:
+            self.log = [r for r in self.log if _CRUCIAL.search(r.text)][-_OLD_LINES:]
+        if len(self._slab) > _OLD_LINES:
+            self._decode()
+
+    def as_previous_boot(self) -> list[HardwareError]:
+        """The errors of a boot that is not the last one; of a shortened one, the last of them."""
+        errors = self.finish().errors
+        shown = errors[-_OLD_ERRORS:] if self._long_ago else errors
+        return [replace(error, previous_boot=True) for error in shown]
 
 
 def _silent(before: LogRecord, after: LogRecord) -> bool:
