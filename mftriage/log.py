@@ -383,11 +383,10 @@ def split_boots_lazily(log: Iterable[LogRecord]) -> Iterator[Iterator[LogRecord]
             yield first
             for record in source:
                 time, _, text, _ = record
-                late = time is None or time >= latest - 1.0
-                if not late or text.startswith(_NEW_BOOT):
-                    if _boots(record, latest, panicked, seen):
-                        ahead = record
-                        return
+                back = time is not None and time < latest - 1.0
+                if (back or text.startswith(_NEW_BOOT)) and _boots(record, latest, panicked, seen):
+                    ahead = record
+                    return
                 if time is not None and time > latest:
                     latest = time
                 panicked = panicked or "Kernel panic - not syncing" in text

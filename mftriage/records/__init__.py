@@ -50,13 +50,13 @@ def is_relevant(record: LogRecord) -> bool:
     return False
 
 
-def _lines_for(entry: Format, log: Sequence[LogRecord], text: str) -> list[LogRecord]:
-    """The records of ``log`` that a format wants; ``text`` is all that they say."""
+def _lines_for(entry: Format, log: Sequence[LogRecord], present: set[str]) -> list[LogRecord]:
+    """The records of ``log`` that a format wants; ``present`` are the markers that it has at all."""
     found: list[LogRecord] = []
-    marks = [mark for mark in entry.markers if mark in text]
+    marks = [mark for mark in entry.markers if mark in present]
+    foreign = entry.foreign
     if not marks:
         return found
-    foreign = entry.foreign if entry.foreign is not None and entry.foreign in text else None
     for record in log:
         line = record.text
         for mark in marks:
@@ -79,9 +79,10 @@ def log_records(
     failed: list[tuple[str, Exception]] = []
     relevant = log if sifted else [record for record in log if is_relevant(record)]
     text = "\n".join([record.text for record in relevant])
+    present = {mark for mark in MARKERS if mark in text}
     for name, entry in FORMATS.items() if relevant else ():
         try:
-            lines = _lines_for(entry, relevant, text)
+            lines = _lines_for(entry, relevant, present)
             found += entry.decode(lines) if lines else ()
         except Exception as error:
             failed.append((name, error))

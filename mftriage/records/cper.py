@@ -38,8 +38,10 @@ _BODY = Pattern(
     r"(?:node|card|module|rank):\s?\d|error_type: \d|DIMM location:|It has been corrected by h/w)"
 )
 # How the lines of an event begin that are of no section.
-_HEADS = ("Hardware error", "event severity:", "Error ", "tstamp:", "precise ", "imprecise ")
-_HEADS += ("It has been corrected",)
+_HEADS = (
+    *("Hardware error", "It has been corrected", "event severity:", "Error "),
+    *("tstamp:", "precise ", "imprecise "),
+)
 _SEVERITIES = ("corrected", "recoverable", "fatal")
 # Before 5.17 (bdae796f4bc5) the names were short.
 _OLD_NAMES = {"col": "column", "bit_pos": "bit_position"}

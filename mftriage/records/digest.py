@@ -26,6 +26,7 @@ _CRUCIAL = re.compile(
     r"emory [Ff]ailure|MCE 0x|not syncing|Oops|Internal error|BUG:? |Unable to handle|general protection|SError|njecting|oft.[Oo]fflin|npoison|"
     r"Linux version|RIP: |pc : |Tainted|achine check:|Machine Check|pgtable:|suppressed|x29: |x8 : |R[A-D]X: "
 )
+_BULK = ("{", "EDAC ")  # how most lines of a flood begin: none of them is crucial
 _MAX_CRUCIAL = 40_000
 _OLD_LINES, _OLD_ERRORS = 200, 20
 
@@ -127,7 +128,11 @@ def _silent(before: LogRecord, after: LogRecord) -> bool:
 
 def _thinned(log: list[LogRecord]) -> list[LogRecord]:
     """The lines that matter among the older ones, and all of the last."""
-    old = [record for record in log[:-_LAST] if _CRUCIAL.search(record.text)]
+    old = [
+        record
+        for record in log[:-_LAST]
+        if not record.text.startswith(_BULK) and _CRUCIAL.search(record.text)
+    ]
     if len(old) > _MAX_CRUCIAL:
         old = old[: _MAX_CRUCIAL // 2] + old[-_MAX_CRUCIAL // 2 :]
     return old + log[-_LAST:]

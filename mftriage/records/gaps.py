@@ -63,6 +63,7 @@ _SAID = (
         _CONSUMER,
     ),
 )
+_MARKS = tuple(mark for mark, *_ in _SAID)
 _SUPPRESSED = Pattern(
     r"((?:ghes|mce|__?print|apei|edac|cper|memory_failure|GHES)\w*): (\d{1,10}) (?:callbacks|output lines|messages) suppressed",
     re.IGNORECASE,
@@ -81,7 +82,7 @@ def gaps(
         text = record.text
         if "suppressed" in text and (match := _SUPPRESSED.search(text)):
             suppressed += int(match[2])
-        for mark, *_ in _SAID:
+        for mark in _MARKS:
             if mark in text:
                 counted[mark] = counted.get(mark, 0) + 1
                 break

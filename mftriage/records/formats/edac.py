@@ -104,7 +104,7 @@ def _error(
             before, _, detail = inside.partition(" -")
         detail = detail.removesuffix(")").strip()
         pairs = _PAIR.findall(before or inside)
-        places = dict(pairs)
+        places = {name: value for name, value in pairs}
         words = _words(detail)
         location = _location(pairs if before else [], words, detail.startswith("APEI"))
         details = [Detail(name=name, value=value) for name, value in words if name in _KEPT]
@@ -177,6 +177,7 @@ def _location(
 
 @lru_cache(maxsize=256)
 def _by_label(label: str) -> dict[str, int]:
+    names: tuple[str, ...]
     if match := _LABEL.match(label):
         names = ("socket", "memory_controller", "sub_mc", "channel", "sub_channel", "slot")
     elif match := _POSITION.match(label):

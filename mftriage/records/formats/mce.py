@@ -22,7 +22,7 @@ FOREIGN = "}[Hardware Error]"
 _FIRST = Pattern(
     r"CPU (\d{1,9}): Machine Check(?: Exception)?:?\s+(?:0x)?([0-9a-fA-F]{1,16}) Bank (\d{1,9}): (?:0x)?([0-9a-fA-F]{8,16})\b"
 )
-_PAIR = Pattern(r"\b(TSC|ADDR|MISC|PPIN|SYND[12]?|IPID) (?:0x)?([0-9a-f]{1,16})\b")
+_PAIR = Pattern(r" (TSC|ADDR|MISC|PPIN|SYND[12]?|IPID) (?:0x)?([0-9a-f]{1,16})\b")
 _RIP = Pattern(r"RIP( !INEXACT!)?\s+([0-9a-f]{1,4}):<([0-9a-f]{1,16})>(?:\s*\{([^}]{0,255})\})?")
 _PROCESSOR = Pattern(
     r"PROCESSOR (\d{1,9}):(?:0x)?([0-9a-f]{1,16}) TIME (\d{1,18}) SOCKET (\d{1,9}) APIC (?:0x)?([0-9a-f]{1,16})(?: microcode (?:0x)?([0-9a-f]{1,16}))?"
@@ -40,12 +40,21 @@ class _Open:
     """A record whose lines still come."""
 
     def __init__(self, record: LogRecord, first: re.Match[str]) -> None:
-        self.lines = [record]
+        self.lines: list[LogRecord] = []
         self.first = first
         self.has_rip = False
         self.has_pairs = False
         self.has_processor = False
         self.reason: str | None = None
+        self.take(record)
+
+    def take(self, record: LogRecord) -> None:
+        """Take one more line."""
+        text = record.text
+        self.lines.append(record)
+        self.has_rip = self.has_rip or "RIP" in text
+        self.has_processor = self.has_processor or "PROCESSOR" in text
+        self.has_pairs = self.has_pairs or _PAIR.search(text) is not None
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
@@ -70,7 +79,6 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
             last = _Open(record, match)
             found.append(last)
             waiting = [*waiting[-7:], last]
-            _take(last, text)
         elif "achine " in text and (match := _REASON.search(text)):
             if last is not None:
                 last.reason = match[1].strip() or None
@@ -78,21 +86,15 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
         elif waiting:
             owner = _owner(waiting, text)
             if owner is not None and len(owner.lines) < _MAX_LINES:
-                owner.lines.append(record)
-                _take(owner, text)
+                owner.take(record)
     return tuple(_from_lines(item) if isinstance(item, _Open) else item for item in found)
-
-
-def _take(record: _Open, text: str) -> None:
-    record.has_rip |= "RIP" in text
-    record.has_pairs = record.has_pairs or _PAIR.search(text) is not None
-    record.has_processor |= "PROCESSOR" in text
 
 
 def _owner(waiting: list[_Open], text: str) -> _Open | None:
     """Which record a line belongs to: the oldest that lacks it, since a CPU prints its lines in order."""
     rip = "RIP" in text and _RIP.search(text) is not None
-    processor, pairs = "PROCESSOR" in text, _PAIR.search(text) is not None
+    processor = "PROCESSOR" in text
+    pairs = not processor and _PAIR.search(text) is not None
     for record in waiting:
         if record.has_processor:
             continue
@@ -103,9 +105,10 @@ def _owner(waiting: list[_Open], text: str) -> _Open | None:
             return record
     if "Run the above" in text:
         return waiting[-1]
+    if not pairs or "RIP" in text:
+        return None
     # a pr_cont piece that another line has torn off
-    torn = [record for record in waiting if not record.has_processor]
-    return torn[0] if torn and pairs and "RIP" not in text else None
+    return next((record for record in waiting if not record.has_processor), None)
 
 
 def _of_user(record: LogRecord, words: str, address: int) -> HardwareError:
