@@ -99,6 +99,14 @@ def analyze(
     why: Annotated[
         bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
     ] = False,
+    rasdaemon_db: Annotated[
+        Path | None,
+        typer.Option(
+            "--rasdaemon-db",
+            metavar="FILE",
+            help="The host's ras-mc_event.db: adds the errors before the crash.",
+        ),
+    ] = None,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
 ) -> None:
@@ -108,7 +116,13 @@ def analyze(
     if fail_on is not None and fail_on not in _ORDER:
         raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
     wanted = _formats(formats, output)
-    analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
+    analysis = run(
+        path,
+        vmlinux=symbols,
+        scan_seconds=scan_seconds,
+        rasdaemon_db=rasdaemon_db,
+        progress=_progress,
+    )
     try:
         if capsule is not None:
             from mftriage.capsule import write

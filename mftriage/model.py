@@ -54,6 +54,8 @@ Action = Literal["ignored", "failed", "delayed", "recovered"]
 Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
 ErrorClass = Literal["CE", "deferred", "UCNA", "SRAO", "SRAR", "UC", "fatal"]
+Shared = Literal["page", "row", "bank", "column", "device"]
+Related = Literal["dimm", "page", "row", "bank"]
 DimmSource = Literal[
     "firmware-location", "firmware-handle", "fru-text", "edac-label", "driver-decode"
 ]
@@ -475,11 +477,13 @@ class Dimm:
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectedErrors:
-    """Corrected errors of one place in memory, counted over the log.
+    """Corrected errors of one place in memory, counted over the kernel's records or a database's.
 
     ``place`` is the DIMM, or as much of the location as the records have.  ``first`` and ``last``
     are seconds since boot; ``per_hour`` needs more than one event.  ``same`` says what all the
     located errors share: a repeating row or page speaks for a broken cell, a bank for a broken chip.
+    A database (``source`` "rasdaemon") covers earlier boots, too, and has ``first_time`` and
+    ``last_time`` in UTC instead; ``on_failed`` is what its errors share with what failed.
     """
 
     place: str
@@ -488,7 +492,28 @@ class CorrectedErrors:
     first: float | None = None
     last: float | None = None
     per_hour: float | None = None
-    same: tuple[Literal["page", "row", "bank", "column", "device"], ...] = ()
+    same: tuple[Shared, ...] = ()
+    source: Literal["kernel", "rasdaemon"] = "kernel"
+    first_time: str | None = None
+    last_time: str | None = None
+    on_failed: tuple[Related, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastErrors:
+    """Errors of one kind and place that a database of the host has, from before the crash.
+
+    ``kind`` "other" is no error of memory: PCIe, processors.  ``text`` is the database's own words.
+    """
+
+    source: Literal["rasdaemon"]
+    kind: Literal["uncorrected", "deferred", "fatal", "memory-failure", "other"]
+    count: int
+    place: str | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    text: str | None = None
+    on_failed: tuple[Related, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -534,6 +559,7 @@ class Triage:
     hw_memory_failure: bool | None = None
     hardware_errors: tuple[HardwareError, ...] = ()
     corrected_errors: tuple[CorrectedErrors, ...] = ()
+    history: tuple[PastErrors, ...] = ()
     page_requests: tuple[PageRequest, ...] = ()
     dimm: Dimm | None = None
     signature: str | None = None

@@ -67,14 +67,24 @@ def analyze(
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
+    rasdaemon_db: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Analysis:
-    """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``.
+
+    ``rasdaemon_db`` is the database of the host's rasdaemon, ``UsageError`` where there is none.
+    """
+    if rasdaemon_db is not None and not rasdaemon_db.is_file():
+        raise UsageError(
+            f"there is no file {str(rasdaemon_db)!r}",
+            "copy it from the host: /var/lib/rasdaemon/ras-mc_event.db",
+        )
     log = open_log(located_log(path))
     if log is not None:
         from mftriage.from_log import facts_of_log
 
         facts = facts_of_log(log)
+        _add_past(facts, rasdaemon_db)
         return Analysis(conclude(facts), None, facts)
     # A log needs none of this, nor drgn behind it.
     from mftriage.dump import open_dump
@@ -85,10 +95,20 @@ def analyze(
     try:
         kernel = open_kernel(dump, vmlinux, progress)
         facts = gather(kernel, scan_seconds)
+        _add_past(facts, rasdaemon_db)
         return Analysis(conclude(facts), (dump, kernel), facts)
     except BaseException:
         dump.close()
         raise
+
+
+def _add_past(facts: Facts, rasdaemon_db: Path | None) -> None:
+    """Add what the host's own database tells of the time before the crash."""
+    if rasdaemon_db is None:
+        return
+    from mftriage.past import add_past
+
+    add_past(facts, rasdaemon_db)
 
 
 def conclude(facts: Facts) -> Triage:
@@ -112,7 +132,11 @@ def conclude(facts: Facts) -> Triage:
         hardware_errors=_bounded(
             "hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut
         ),
-        corrected_errors=facts.corrected_errors or corrected_history(facts.hardware_errors),
+        corrected_errors=(
+            *(facts.corrected_errors or corrected_history(facts.hardware_errors)),
+            *facts.past_corrected,
+        ),
+        history=facts.history,
         page_requests=facts.page_requests,
         dimm=suspect(facts, page),
         signature=_signature(facts, verdict, page),

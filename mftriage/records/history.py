@@ -7,11 +7,8 @@ sources, within two seconds and of one page, count as one event with the largest
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-from mftriage.model import CorrectedErrors, HardwareError
-
-Shared = Literal["page", "row", "bank", "column", "device"]
+from mftriage.model import CorrectedErrors, HardwareError, Shared
 
 _SECONDS = 2.0
 _MAX_PLACES = 64

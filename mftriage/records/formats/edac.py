@@ -149,6 +149,11 @@ def _severity(kind: str, words: str) -> Literal["corrected", "deferred", "recove
     return "deferred" if "Deferred" in words else "recoverable"
 
 
+def driver_location(detail: str) -> dict[str, int]:
+    """Where a driver's detail places an error, by the names of ``Location``."""
+    return _location((), _words(detail), detail.startswith("APEI"))
+
+
 def _words(detail: str) -> list[tuple[str, str]]:
     """The driver's "name:value" pairs, which blanks part."""
     text = detail.removeprefix("APEI location:").replace(": ", ":")
