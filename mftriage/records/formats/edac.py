@@ -24,12 +24,16 @@ _PANIC = Pattern(
     r"Kernel panic - not syncing: EDAC MC(\d{1,9}): ()(UE) (.*)|not syncing: ()()(UE) (.* on .*page:0x.*)"
 )
 _OLD = Pattern(
-    r"page 0x([0-9a-f]{1,16}), offset 0x([0-9a-f]{1,16}), grain (\d{1,9}),(?: syndrome 0x([0-9a-f]{1,16}),)? "
-    r"(?:row (\d{1,9}), )?(?:channel-?[a-z]* ?(\d{1,9}), )?(?:channel-b \d{1,9}, )?label[s]? \"([^\"]{0,255})\"?:? ?(.*)"
+    r"(?:page 0x([0-9a-f]{1,16}), offset 0x([0-9a-f]{1,16}), grain (\d{1,9}),(?: syndrome 0x([0-9a-f]{1,16}),)? )?"
+    r"(?:row (\d{1,9}), )?(?:channel(?:-a=)? ?(\d{1,9}),? )?(?:channel-b=? ?\d{1,9},? )?labels? \"([^\"]{0,255})\":? ?(.*)"
 )
+_NO_INFO = "- no information available: "
+# sb_edac.c before 3.9: "1 Unknown error(s): memory read on FATAL area : cpu=0 Err=0001:0091 (ch=1), addr = 0x... => ..."
+_OLD_ADDRESS = Pattern(r"\baddr = 0x([0-9a-f]{1,16}) =>")
+_OLD_COUNT = Pattern(r"(\d{1,9}) (?:Unknown|Corrected|Uncorrected) error\(s\): (.*?)(?: : |$)")
 _PAIR = Pattern(r"\b([A-Za-z_]{1,40}): ?(-?0x[0-9a-f]{1,16}|-?[0-9a-f]{1,16})\b")
 _LABEL = Pattern(
-    r"CPU_SrcID#(\d+)_(?:Ha|MC)#(\d+)(?:_SubMC#(\d+))?_Chan#(\d+)(?:_SubChan#(\d+))?_DIMM#(\d+)"
+    r"(?:CPU_SrcID#(\d+)_)?(?:(?:Ha|MC)#(\d+)_)?(?:SubMC#(\d+)_)?Chan(?:nel)?#(\d+)_(?:SubChan#(\d+)_)?DIMM#(\d+)"
 )
 _POSITION = Pattern(
     r"mc#(\d+)(?:csrow#(\d+))?(?:channel#(\d+))?(?:slot#(\d+))?(?:branch#\d+)?(?:memory#\d+)?"
@@ -83,14 +87,23 @@ def _error(
 ) -> HardwareError:
     old = _OLD.match(rest)
     label: str | None
+    address: int | None = None
+    details: list[Detail] = []
     if old is not None:
         places = {"page": old[1], "offset": old[2], "grain": old[3], "syndrome": old[4]}
-        label, message, detail, details = old[7], None, old[8], []
+        label = " or ".join(part for part in old[7].split(":") if part)  # of an uncorrected one
+        message, detail = None, old[8]
         location = {
             name: int(value)
             for name, value in (("csrow", old[5]), ("channel", old[6]))
             if value is not None
-        }
+        } | _by_label(label)
+        if told := _OLD_COUNT.match(detail):
+            count, message = int(told[1]), told[2]
+        if at := _OLD_ADDRESS.search(detail):
+            address = int(at[1], 16)
+    elif rest.startswith(_NO_INFO):
+        places, label, message, detail, location = {}, None, rest[2:], "", {}
     else:
         head, paren, inside = rest.partition(" (")
         # labels and messages may hold parentheses themselves: the location's is the one with the page
@@ -121,6 +134,7 @@ def _error(
         severity=_severity(which, f"{message} {detail}"),
         error_type=(message or "").strip() or f"memory error ({kind})",
         is_memory=True,
+        physical_address=hexed(address),
         location=Location(**location) if location else None,  # type: ignore[arg-type]
         dimm=_dimm(label),
         count=count,
