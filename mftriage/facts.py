@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mftriage.log import LogRecord
 from mftriage.model import (
@@ -30,9 +31,16 @@ KERNEL_OWNERS = frozenset(
 )
 
 
+# How a crash can hang together with a page, the closest first: the hardware's own record of the
+# crash lies in it; the access that faulted does; the pointer that it went by was read out of it;
+# it is the task's own stack, the code that ran, or a page table on the way; a register points
+# into it; a slot of the stack does, which may be left over from before.
+TieKind = Literal["record", "access", "pointer", "table", "code", "stack", "register", "slot"]
+
+
 @dataclass(frozen=True)
 class Tie:
-    """An address of the crash that lies in a poisoned page.
+    """An address of the crash that lies in a page with a memory failure.
 
     ``where`` names the register or record that holds it; ``flipped_bit`` is set when the address
     lies in the page only with that one bit flipped back; ``provided`` says what else must hold,
@@ -44,6 +52,16 @@ class Tie:
     address: int
     flipped_bit: int | None = None
     provided: str | None = None
+    how: TieKind = "register"
+
+
+def granule_of(record: HardwareError, page_size: int) -> int | None:
+    """The bytes, fewer than a page, that a record's address stands for; ``None`` where it names the page only."""
+    mask = int(record.physical_address_mask or "0xffffffffffffffc0", 16)
+    granule = ((1 << 64) - mask) & ((1 << 64) - 1)
+    if not 0 < granule < page_size or granule & (granule - 1):
+        return None
+    return granule
 
 
 @dataclass
@@ -58,7 +76,8 @@ class Facts:
 
     What belongs to an earlier boot is set apart in ``earlier_errors`` and ``earlier_failures``: no
     rule looks there.  ``capture_kernel`` marks the log of the kernel that saved the dump,
-    ``registers_known`` is false where the log has no registers of the crash.
+    ``registers_known`` is false where the log has no registers of the crash.  ``elsewhere`` are
+    sentences of what shows that the crash came from another place than the failed pages.
     """
 
     dump: DumpInfo
@@ -86,6 +105,7 @@ class Facts:
     earlier_failures: tuple[MemoryFailure, ...] = ()
     capture_kernel: bool = False
     registers_known: bool = True
+    elsewhere: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Set apart what is of the boot before."""
@@ -121,6 +141,14 @@ class Facts:
             for e in self.memory_failures
             if id(e) in kept and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
         ]
+
+    def failed_pfns(self) -> list[int]:
+        """Every page with a failure that this boot knows of, what became of it or not.
+
+        An address of the crash in one that was recovered speaks too: the kernel had given it up.
+        """
+        logged = dict.fromkeys(int(event.pfn, 16) for event in self.memory_failures)
+        return [*logged, *(pfn for pfn in sorted(self.untold()) if pfn not in logged)]
 
     def unhandled_records(self) -> list[HardwareError]:
         """Uncorrected memory errors of which nothing says what became of the page."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 
-from mftriage.facts import Facts, Tie
+from mftriage.facts import Facts
 from mftriage.log import LogRecord, split_boots_lazily
 from mftriage.logfile import LogFile, not_a_log
 from mftriage.model import (
@@ -20,13 +20,21 @@ from mftriage.model import (
     Panic,
     hexed,
 )
-from mftriage.records.crash import crash_addresses, crash_from_log, oops_message
+from mftriage.records.crash import crash_from_log, crash_registers, oops_message
 from mftriage.records.digest import Digest
+from mftriage.records.faults import (
+    held_addresses,
+    record_ties,
+    reported,
+    table_ties,
+    touched_by,
+)
 from mftriage.records.gaps import gaps, without_record
 from mftriage.records.injection import injected_by_stack, mark_injected
 from mftriage.records.linear import log_ties
 from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
 from mftriage.records.page_size import addressed, arch_of, page_size_of
+from mftriage.records.registers import Registers
 from mftriage.text import clean
 
 _VERSION = re.compile(r"Linux version (\S{1,128})")
@@ -114,9 +122,7 @@ def _facts(source: LogFile) -> Facts:
     facts.not_checked = list(_not_checked(facts, now, errors, failures, bool(injected)))
     _add_places(facts)
     if panic is not None:
-        held = crash_addresses(log, panic)
-        facts.registers_known = any(where.startswith("register") for where, _ in held)
-        facts.ties = _ties(facts, panic, held)
+        _add_ties(facts, panic, crash_registers(log, panic))
     return facts
 
 
@@ -127,21 +133,21 @@ def _is_capture(boot: Digest) -> bool:
     )
 
 
-def _ties(facts: Facts, panic: Panic, held: list[tuple[str, int]]) -> tuple[Tie, ...]:
-    """The pages without recovery that the crash's own record, or an address of it, lies in."""
-    size = facts.dump.page_size
-    pfns = [int(event.pfn, 16) for event in facts.unrecovered()]
+def _add_ties(facts: Facts, panic: Panic, registers: Registers) -> None:
+    """The failed pages that the crash's own record, or an address of it, lies in."""
+    facts.registers_known = bool(registers.values)
+    size, arch = facts.dump.page_size, facts.dump.arch
+    pfns = facts.failed_pfns()
     if size is None or not pfns:
-        return ()
-    ties = []
-    for record in facts.hardware_errors:
-        late = record.time is None or panic.time is None or panic.time - record.time <= 1.0
-        pfn = facts.pfn_of(record.physical_address)
-        exception = record.mce and int(record.mce.mcgstatus or "0", 16) & 4
-        if late and exception and pfn in pfns and record.physical_address is not None:
-            ties.append(Tie(pfn, "the machine check's address", int(record.physical_address, 16)))
-    ties += log_ties(held, pfns, size, facts.dump.arch, facts.hardware_errors)
-    return tuple(ties)
+        return
+    touched = touched_by(panic, registers, arch)
+    held = held_addresses(panic, registers, touched)
+    facts.panic = replace(panic, access=reported(panic, touched))
+    facts.ties = (
+        *record_ties(panic, facts.hardware_errors, pfns, size),
+        *table_ties(registers, arch, pfns, size),
+        *log_ties(held, pfns, size, arch, facts.hardware_errors),
+    )
 
 
 def _add_places(facts: Facts) -> None:

@@ -50,6 +50,14 @@ OwnerKind = Literal[
     "zero-page",
     "unknown",
 ]
+# What vm.panic_on_unrecoverable_memory_failure covers, by 7.3's is_kernel_owned_page()
+# (mm/memory-failure.c): reserved pages of any use, and three types.
+SYSCTL_OWNERS: frozenset[OwnerKind] = frozenset(
+    (
+        *("slab", "page-table", "large-kmalloc"),
+        *("reserved", "kernel-image", "zero-page", "percpu"),
+    )
+)
 Action = Literal["ignored", "failed", "delayed", "recovered"]
 Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
@@ -139,11 +147,24 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Access:
+    """What a faulting instruction read, wrote or jumped to.
+
+    ``register`` is the one that held the pointer; ``address`` is virtual.
+    """
+
+    instruction: str
+    register: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panic:
     """How the machine died; null in a triage of a machine that did not.
 
     ``syndrome`` is arm64's ESR where the log has it; ``fault_address_valid`` is false where it
-    says that the CPU did not set the fault address (ESR_ELx.FnV).
+    says that the CPU did not set the fault address (ESR_ELx.FnV).  ``access`` is decoded where a
+    memory failure came before, out of the registers and the code.
     """
 
     message: str | None = None
@@ -153,6 +174,7 @@ class Panic:
     fault_address: str | None = None
     fault_address_valid: bool | None = None
     syndrome: str | None = None
+    access: Access | None = None
     trace: tuple[Frame, ...] = ()
 
 
@@ -454,6 +476,11 @@ class HardwareError:
         if not self.media:
             object.__setattr__(self, "media", (self.medium,))
 
+    @property
+    def time_is_exact(self) -> bool:
+        """False where ``time`` is known to the second only: struct mce has no finer clock."""
+        return self.source != "mce" or "log" in self.media
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dimm:
@@ -562,6 +589,7 @@ class Triage:
     history: tuple[PastErrors, ...] = ()
     page_requests: tuple[PageRequest, ...] = ()
     dimm: Dimm | None = None
+    error_to_crash_seconds: float | None = None
     signature: str | None = None
     actions: tuple[str, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()

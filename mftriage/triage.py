@@ -12,9 +12,10 @@ from mftriage.dimm import replacement, suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
 from mftriage.logfile import located_log, open_log
-from mftriage.model import NotChecked, PageInfo, TimelineEntry, Tool, Triage, Verdict
+from mftriage.model import NotChecked, PageInfo, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
-from mftriage.stack import crash_site
+from mftriage.signature import signature
+from mftriage.timeline import timeline
 from mftriage.verdict import decide
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAX_TIMELINE = 60
 _MAX_EVENTS = 10_000
-_CAUSE_IS_ALL = ("unrecoverable-panic", "fatal-hardware-error", "hardware-not-memory")
 
 
 @dataclass
@@ -139,9 +138,12 @@ def conclude(facts: Facts) -> Triage:
         history=facts.history,
         page_requests=facts.page_requests,
         dimm=suspect(facts, page),
-        signature=_signature(facts, verdict, page),
+        error_to_crash_seconds=_delay(facts, page),
+        signature=signature(
+            verdict, page, facts.panic, next(reversed(facts.hardware_errors), None)
+        ),
         actions=_actions(facts, verdict, page),
-        timeline=_timeline(facts),
+        timeline=timeline(facts, page if verdict.kind == "delayed-crash" else None),
         not_checked=(*facts.not_checked, *cut),
     )
 
@@ -176,20 +178,16 @@ def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
     return next((facts.pages[pfn] for pfn in candidates if pfn in facts.pages), None)
 
 
-def _signature(facts: Facts, verdict: Verdict, page: PageInfo | None) -> str:
-    """Version 1: verdict, owner and, where the cause is not the whole story, the function that crashed.
-
-    Stable over pfns and addresses.
-    """
-    parts = ["1", verdict.kind]
-    if page is not None and page.owner is not None:
-        parts.append(page.owner.slab_cache or page.owner.kind)
-    if facts.panic is not None and verdict.kind not in _CAUSE_IS_ALL:
-        frames = [f for f in facts.panic.trace if f.function and not f.inlined]
-        site = next((f.function for f in crash_site(frames)), None)
-        if site:
-            parts.append(site.split(".")[0])  # without the compiler's .cold, .isra.0
-    return ":".join(parts)
+def _delay(facts: Facts, page: PageInfo | None) -> float | None:
+    """Seconds from the first word of the page's error to the crash."""
+    died = facts.panic.time if facts.panic else None
+    if page is None or died is None:
+        return None
+    pfn = int(page.pfn, 16)
+    exact = [r.time for r in facts.records_of(pfn) if r.time_is_exact and r.severity != "corrected"]
+    told = [e.time for e in facts.memory_failures if int(e.pfn, 16) == pfn]
+    times = [t for t in (*exact, *told) if t is not None and t <= died]
+    return round(died - min(times), 6) if times else None
 
 
 def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str, ...]:
@@ -210,38 +208,3 @@ def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str
             "Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not."
         )
     return tuple(actions)
-
-
-def _timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
-    """From the first error to the crash."""
-    entries: list[TimelineEntry] = []
-    for record in facts.hardware_errors:
-        what = ", ".join(
-            p for p in (record.severity, record.error_type, record.physical_address) if p
-        )
-        entries.append(
-            TimelineEntry(
-                time=record.time,
-                kind="error",
-                text=f"{record.source}: {what}",
-                exact=record.source != "mce" or "log" in record.media,
-            )
-        )
-    for event in facts.memory_failures:
-        result = f": {event.action}" if event.action else ""
-        entries.append(
-            TimelineEntry(
-                time=event.time,
-                kind="failure",
-                text=f"memory failure {event.pfn}: {event.page_type or 'unknown'}{result}",
-            )
-        )
-    if facts.panic is not None:
-        entries.append(
-            TimelineEntry(time=facts.panic.time, kind="crash", text=facts.panic.message or "crash")
-        )
-    key: Callable[[TimelineEntry], tuple[float, int]] = lambda e: (  # noqa: E731
-        e.time if e.time is not None else float("inf"),
-        ("error", "failure", "note", "crash").index(e.kind),
-    )
-    return tuple(sorted(entries, key=key)[:_MAX_TIMELINE])

@@ -196,7 +196,8 @@ def test_every_fixture_has_its_reports() -> None:
 
 
 def test_verdicts_that_rules_give() -> None:
-    given = set(re.findall(r'kind="([a-z-]+)"', (ROOT / "mftriage/verdict/rules.py").read_text()))
+    rules = "".join(p.read_text() for p in (ROOT / "mftriage/verdict").glob("*.py"))
+    given = set(re.findall(r'kind="([a-z-]+)"', rules))
     assert given == set(get_args(model.VerdictKind))
 
 

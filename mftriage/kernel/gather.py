@@ -13,7 +13,7 @@ from typing import TypeVar
 from drgn import FaultError
 
 from mftriage.errors import DumpError
-from mftriage.facts import Facts, Tie
+from mftriage.facts import Facts, granule_of
 from mftriage.kernel import panic as panics
 from mftriage.kernel.direct_map import LinearReader
 from mftriage.kernel.dmi import memory_devices
@@ -202,26 +202,16 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         not_checked=ask.not_checked,
     )
     _add_pages(ask, facts)
-    if panic is not None:
-        pfns = {int(event.pfn, 16) for event in facts.unrecovered()} | facts.untold()
-        facts.ties = ask.ask(
+    if panic is not None and (pfns := facts.failed_pfns()):
+        crash = ask.ask(
             "whether the crash touched the bad page",
-            lambda: _ties(kernel, log, panic, records, pfns),
-            (),
+            lambda: crash_ties(kernel, log, panic, records, pfns),
+            None,
         )
+        if crash is not None:
+            facts.ties, facts.elsewhere = crash.ties, crash.elsewhere
+            facts.panic = replace(panic, access=crash.access)
     return facts
-
-
-def _ties(
-    kernel: Kernel,
-    log: Sequence[LogRecord],
-    panic: Panic,
-    records: Sequence[HardwareError],
-    pfns: set[int],
-) -> tuple[Tie, ...]:
-    if not pfns:
-        return ()
-    return crash_ties(kernel, log, panic, records, pfns)
 
 
 def _crash(ask: _Gatherer, log: Sequence[LogRecord]) -> tuple[bool | None, Panic | None]:
@@ -365,11 +355,8 @@ def _exact_address(facts: Facts, pfn: int) -> tuple[int | None, int | None]:
     best: tuple[int | None, int | None] = (None, None)
     for record in facts.records_of(pfn):
         assert record.physical_address is not None
-        mask = int(record.physical_address_mask or "0xffffffffffffffc0", 16)
-        granule = ((1 << 64) - mask) & ((1 << 64) - 1)
-        if not 0 < granule < facts.page_size or granule & (granule - 1):
-            continue
-        if best[1] is None or granule < best[1]:
+        granule = granule_of(record, facts.page_size)
+        if granule is not None and (best[1] is None or granule < best[1]):
             best = int(record.physical_address, 16), granule
     return best
 

@@ -13,12 +13,13 @@ from typing import TypedDict
 from mftriage.log import LogRecord
 from mftriage.model import Frame, Panic, Task
 from mftriage.pattern import Pattern
+from mftriage.records.registers import Registers, registers_of
 
 # At the start of its line: other lines quote what devices and users say.
 _PANIC = Pattern(r"\s*(?:---\[ end )?Kernel panic - not syncing: (.*)")
 # An oops starts a crash kernel before panic() is called (oops_end, die), so the log may end with it.
 _OOPS = Pattern(
-    r"(?:(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel|SError Interrupt)\b.*)"
+    r"(?:[^:]{1,16}: Corrupted page table at address [0-9a-f]+|(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel|SError Interrupt)\b.*)"
 )
 # Of these, what stops the CPU; "BUG: Bad page state" and its like only tell.
 _FATAL_OOPS = Pattern(
@@ -28,12 +29,10 @@ _SYNDROME = Pattern(
     r"(?:Internal error: [^:]{1,80}: (?:0x)?|SError Interrupt on CPU\d+, code 0x|ESR = 0x)([0-9a-f]{8,16})\b"
 )
 _MCE_REASON = Pattern(r"mce: \[Hardware Error\]:?\s*(Machine [Cc]heck: .*)")
-# "RAX: 0000000000000000 RBX: ...", "R13: ..."; "x29: ffff800080d4bb40 x28: ..."
-_REGISTER = Pattern(r"\b(R[A-Z0-9]{1,2}|x\d{1,2}|CR2)\s?: ([0-9a-f]{16})\b")
 _LOOK_BACK = 200  # lines of log in front of the panic that an oops may take
 _FAULT = Pattern(
     r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
-    r"(?:non-canonical |maybe for |for )address )(?:0x)?([0-9a-f]{8,16})\b"
+    r"(?:non-canonical |maybe for |for |table at )address )(?:0x)?([0-9a-f]{8,16})\b"
 )
 _WHO = Pattern(
     r"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.*?)(?: Kdump: loaded)? (?:Not tainted|Tainted:)"
@@ -138,11 +137,8 @@ def _syndrome(log: Sequence[LogRecord]) -> _Syndrome:
     }
 
 
-def crash_addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, int]]:
-    """The fault address and the registers of the oops that the panic followed."""
-    found: list[tuple[str, int]] = []
-    if panic.fault_address:
-        found.append(("the fault address", int(panic.fault_address, 16)))
+def crash_registers(log: Sequence[LogRecord], panic: Panic) -> Registers:
+    """The registers of the oops that the panic followed, or of the trace shortly before it."""
     end = next(
         (
             i
@@ -151,13 +147,16 @@ def crash_addresses(log: Sequence[LogRecord], panic: Panic) -> list[tuple[str, i
         ),
         len(log),
     )
-    for record in log[max(0, end - _LOOK_BACK) : end]:
-        if panic.time is not None and record.time is not None and panic.time - record.time > 5.0:
-            continue
-        for name, value in _REGISTER.findall(record.text):
-            found.append((f"register {name}", int(value, 16)))
-    seen: set[tuple[str, int]] = set()
-    return [entry for entry in found if not (entry in seen or seen.add(entry))]  # type: ignore[func-returns-value]
+    start = _oops_before(log, end)
+    if start == end:
+        start = max(0, end - _LOOK_BACK)
+    return registers_of(
+        [
+            record
+            for record in log[start:end]
+            if panic.time is None or record.time is None or panic.time - record.time <= 5.0
+        ]
+    )
 
 
 def oops_message(log: Sequence[LogRecord], panic_time: float | None) -> str | None:

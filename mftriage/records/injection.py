@@ -12,15 +12,10 @@ from dataclasses import replace
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MemoryFailure, Panic
 from mftriage.pattern import Pattern
+from mftriage.stack import injects
 
 _FAKE = Pattern(r"Fake error to 0x([0-9a-f]{1,16}) injected")
 _MCE = Pattern(r"Triggering MCE exception on CPU|mce: \[Hardware Error\]: Fake kernel panic")
-_INJECTORS = (
-    "hwpoison_inject",
-    "madvise_inject_error",
-    "hard_offline_page_store",
-    "soft_offline_page_store",
-)
 # EINJ prints nothing; the test programs of ras-tools that wait for its error are known by name.
 _TESTERS = ("einj_mem_uc", "einj_mem_ce", "victim")
 _SECONDS = 10.0
@@ -70,6 +65,6 @@ def _is_injected(
 
 def injected_by_stack(panic: Panic | None, failures: Sequence[MemoryFailure]) -> frozenset[int]:
     """The pfn that the panicking task itself was injecting, by its call trace."""
-    if panic is None or not any(frame.function in _INJECTORS for frame in panic.trace):
+    if panic is None or not injects(panic.trace):
         return frozenset()
     return frozenset(int(event.pfn, 16) for event in failures if event.panicked)

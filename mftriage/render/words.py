@@ -194,7 +194,7 @@ def frame(one: Frame) -> str:
 
 def stack(panic: Panic) -> str:
     """Return the functions of the stack on one line, innermost first, without panic's own."""
-    return " ← ".join(one.function or "?" for one in crash_site(panic.trace))
+    return " ← ".join(one.function or "?" for one in crash_site(panic.trace) or panic.trace)
 
 
 def crash_place(panic: Panic) -> str:
@@ -563,8 +563,7 @@ def steps(triage: Triage) -> list[Step]:
 
 def _when(record: HardwareError) -> str:
     """The record's time; struct mce knows only the second."""
-    exact = record.source != "mce" or "log" in record.media
-    return clock(record.time) if exact else f"{record.time:.0f} (to the second)"
+    return clock(record.time) if record.time_is_exact else f"{record.time:.0f} (to the second)"
 
 
 def error_to_crash(triage: Triage) -> str | None:

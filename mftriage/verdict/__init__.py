@@ -1,7 +1,7 @@
 """The verdict: ordered rules, the first that applies decides, each with its evidence.
 
 A rule's docstring is its documentation page (``mftriage explain RULE``).  A new rule is one new
-function in ``rules``, placed where its certainty belongs.
+function in the file of its family, placed where its certainty belongs.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from collections.abc import Callable
 
 from mftriage.facts import Facts
 from mftriage.model import Fact, Verdict
-from mftriage.verdict import rules
+from mftriage.verdict import fatal, later, plain
 
 Rule = Callable[[Facts], Verdict | None]
 
 RULES: dict[str, Rule] = {
-    "sysctl-panic": rules.sysctl_panic,
-    "recovery-disabled": rules.recovery_disabled,
-    "fatal-record": rules.fatal_record,
-    "capture-kernel-log": rules.capture_kernel_log,
-    "crash-on-request": rules.crash_on_request,
-    "crash-in-page": rules.crash_in_page,
-    "external-abort": rules.external_abort,
-    "unrecovered-before": rules.unrecovered_before,
-    "raised-by-hardware": rules.raised_by_hardware,
-    "crash-without-failure": rules.crash_without_failure,
-    "fatal-record-at-end": rules.fatal_record_at_end,
-    "no-crash": rules.no_crash,
-    "not-enough": rules.not_enough,
+    "sysctl-panic": fatal.sysctl_panic,
+    "recovery-disabled": fatal.recovery_disabled,
+    "fatal-record": fatal.fatal_record,
+    "capture-kernel-log": plain.capture_kernel_log,
+    "crash-on-request": plain.crash_on_request,
+    "crash-in-page": later.crash_in_page,
+    "external-abort": later.external_abort,
+    "unrecovered-before": later.unrecovered_before,
+    "raised-by-hardware": plain.raised_by_hardware,
+    "crash-without-failure": plain.crash_without_failure,
+    "fatal-record-at-end": fatal.fatal_record_at_end,
+    "no-crash": plain.no_crash,
+    "not-enough": plain.not_enough,
 }
 
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from mftriage.facts import Facts
 from mftriage.model import Fact, HardwareError, MemoryFailure, PageInfo
+
+# panic() messages of arch/x86/kernel/cpu/mce/core.c
+MCE_PANIC = re.compile(
+    r"(?:Fatal (?:local )?[Mm]achine check|Local fatal machine check|Machine check\b|"
+    r"Failed kernel mode recovery|Too many consecutive machine checks|Uncorrected machine check|"
+    r"Consecutive machine checks to different user pages|Panicing machine check CPU died|"
+    r"MCA architectural violation|Timeout: (?:Not all|Subject|Monarch) CPU|Timeout synchronizing machine check)"
+)
+# arch/arm64/mm/fault.c (fault_info, do_sea) and kernel/traps.c
+ABORT = re.compile(
+    r"synchronous (?:external abort|parity(?: or ECC)? error)|\(translation table walk\)|SError"
+)
 
 
 def panic_message(facts: Facts) -> str:
@@ -64,6 +78,17 @@ def records_evidence(rule: str, facts: Facts, pfn: int, evidence: list[Fact]) ->
     """Add the records whose address lies in the page."""
     for record in facts.records_of(pfn)[:4]:
         evidence.append(Fact(rule=rule, fact=record_words(record)))
+
+
+def consumed_poison(facts: Facts) -> bool:
+    """Whether the crash itself was raised by the hardware: a machine check or an external abort."""
+    message = panic_message(facts)
+    return bool(MCE_PANIC.match(message) or ABORT.search(f"{message} {facts.oops or ''}"))
+
+
+def is_after(time: float | None, other: float | None, seconds: float = 0.0) -> bool:
+    """Whether ``time`` is known to be more than ``seconds`` later than ``other``."""
+    return time is not None and other is not None and time > other + seconds
 
 
 def what_of(record: HardwareError) -> str:

@@ -87,16 +87,19 @@ BACKGROUND: dict[str, Background] = {
         (
             _FLAGS,
             "print(hex(page_to_virt(pfn_to_page(prog, PFN)).value_()))  # compare with the registers",
-            "print(prog.crashed_thread().stack_trace()[0])",
+            "print(prog.crashed_thread().stack_trace()[0].registers())",
+            "print(follow_phys(prog['init_mm'].address_of_(), ADDRESS) >> 12)  # of a stack, a module",
+            "print(hex(prog.read_u64(ADDRESS)))  # whether the faulting pointer stands there",
         ),
         (
             "A register can point into the page without having to do with the crash (confidence "
             "medium); the fault's own address can't.",
             "An address one bit away counts only where it is not canonical.",
+            "A wild pointer that a kernel bug wrote into an object of a bad page looks like a bad cell's.",
         ),
         (
             "arch/arm64/mm/fault.c: do_sea(); ESR_ELx.FnV in the Arm ARM",
-            "arch/x86/mm/fault.c; arch/x86/include/asm/set_memory.h: set_mce_nospec()",
+            "arch/x86/mm/fault.c: pgtable_bad(), show_fault_oops(); set_mce_nospec() in asm/set_memory.h",
         ),
     ),
     "unrecovered-before": Background(

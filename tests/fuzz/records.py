@@ -24,8 +24,9 @@ with atheris.instrument_imports(include=["mftriage"]):
     from mftriage.log import TextLog, split_boots
     from mftriage.model import HardwareError
     from mftriage.records import log_records
-    from mftriage.records.crash import crash_addresses, crash_from_log
+    from mftriage.records.crash import crash_from_log, crash_registers
     from mftriage.records.digest import Digest
+    from mftriage.records.faults import held_addresses, table_ties, touched_by
     from mftriage.records.gaps import gaps
     from mftriage.records.injection import mark_injected
     from mftriage.records.memory_failure import memory_failures, page_requests
@@ -78,7 +79,10 @@ def logs(data: bytes) -> None:
         assert digest.left_out + len(digest.errors) == len(found)
         panic = crash_from_log(log)
         if panic is not None:
-            crash_addresses(log, panic)
+            registers = crash_registers(log, panic)
+            touched = touched_by(panic, registers, arch)
+            held_addresses(panic, registers, touched)
+            table_ties(registers, arch, [0x13B2], 4096)
 
 
 def blocks(data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +13,13 @@ from hypothesis import strategies as st
 
 from mftriage.dump import open_dump
 from mftriage.facts import Facts, Tie
-from mftriage.kernel.direct_map import to_virtual
-from mftriage.kernel.ties import crash_ties
+from mftriage.kernel.direct_map import LinearReader, to_virtual
+from mftriage.kernel.printk import read_log
+from mftriage.kernel.ties import Crash, crash_ties
+from mftriage.kernel.translate import Translation
 from mftriage.log import LogRecord
 from mftriage.model import DumpInfo, HardwareError, MceRegisters, MemoryFailure, Panic
+from mftriage.records.crash import crash_from_log, crash_registers
 from mftriage.symbols import Kernel, open_kernel
 from mftriage.verdict import decide
 from tests import craft
@@ -61,19 +66,23 @@ def ties(
         time=TIME,
         fault_address=None if fault is None else f"{fault:#x}",
     )
-    return crash_ties(kernel, oops(*registers, time=time), panic, records, [PFN])
+    return crash_ties(kernel, oops(*registers, time=time), panic, records, [PFN]).ties
 
 
-def verdict_of(found: tuple[Tie, ...]) -> tuple[str, str]:
+def verdict_of(
+    found: tuple[Tie, ...], pfn: int = PFN, elsewhere: tuple[str, ...] = ()
+) -> tuple[str, str]:
     facts = Facts(
         dump=DumpInfo(path="vmcore", page_size=4096),
         log=oops(),
         crashed=True,
         panic=Panic(message="Oops: Fatal exception", time=TIME),
+        oops="Unable to handle kernel paging request",
         memory_failures=(
-            MemoryFailure(time=3.0, pfn=f"{PFN:#x}", page_type="reserved", action="ignored"),
+            MemoryFailure(time=3.0, pfn=f"{pfn:#x}", page_type="reserved", action="ignored"),
         ),
         ties=found,
+        elsewhere=elsewhere,
     )
     verdict, _ = decide(facts)
     return verdict.kind, verdict.confidence
@@ -92,7 +101,7 @@ def test_direct_map(kernel: Kernel) -> None:
 def test_an_address_in_the_page(kernel: Kernel, offset: int) -> None:
     address = page(kernel, offset)
     assert ties(kernel, 0x1234, address) == (Tie(PFN, "register x1", address),)
-    assert ties(kernel, fault=address) == (Tie(PFN, "the fault address", address),)
+    assert ties(kernel, fault=address) == (Tie(PFN, "the fault address", address, how="access"),)
 
 
 @QUICK
@@ -111,7 +120,9 @@ def test_moved_away_the_verdict_is_weaker(kernel: Kernel, offset: int, pages: in
 @given(st.integers(0, 4095), st.integers(48, 63))
 def test_one_flipped_bit_that_makes_it_no_address(kernel: Kernel, offset: int, bit: int) -> None:
     address = page(kernel, offset) ^ 1 << bit
-    assert ties(kernel, fault=address) == (Tie(PFN, "the fault address", address, bit),)
+    assert ties(kernel, fault=address) == (
+        Tie(PFN, "the fault address", address, bit, how="access"),
+    )
     assert verdict_of(ties(kernel, fault=address)) == ("delayed-crash", "high")
 
 
@@ -150,7 +161,7 @@ def test_registers_of_an_earlier_oops_do_not_count(kernel: Kernel) -> None:
 def test_registers_behind_the_panic_do_not_count(kernel: Kernel) -> None:
     log = [*oops(), LogRecord(TIME, 0, f"x1 : {page(kernel):016x}")]
     panic = Panic(message="Oops: Fatal exception", time=TIME)
-    assert crash_ties(kernel, log, panic, (), [PFN]) == ()
+    assert crash_ties(kernel, log, panic, (), [PFN]).ties == ()
 
 
 def check(address: int, time: float | None = TIME, severity: str = "fatal") -> HardwareError:
@@ -162,6 +173,13 @@ def check(address: int, time: float | None = TIME, severity: str = "fatal") -> H
         physical_address=f"{address:#x}",
         mce=MceRegisters(mcgstatus="0x5"),
     )
+
+
+def test_the_last_machine_check_counts(kernel: Kernel) -> None:
+    """Not the one before, which the kernel had survived."""
+    before, last = check(PFN * 4096, time=TIME - 0.8), check(0x1000, time=TIME - 0.1)
+    assert ties(kernel, records=(before, last)) == ()
+    assert len(ties(kernel, records=(before,))) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,14 +203,142 @@ def test_x86_by_page_offset_base(x86_elf: Path) -> None:
     x86 = open_kernel(dump)
     start = to_virtual(x86, 0x1741 * 4096)
     panic = Panic(time=TIME, fault_address=f"{start + 0x3C0:#x}")
-    (tie,) = crash_ties(x86, [], panic, (), [0x1741])
+    (tie,) = crash_ties(x86, [], panic, (), [0x1741]).ties
     assert (tie.pfn, tie.flipped_bit) == (0x1741, None)
     log = [LogRecord(TIME, 0, f"RAX: {start ^ 1 << 62:016x} RBX: {start + 4096:016x}")]
-    (tie,) = crash_ties(x86, log, Panic(time=TIME), (), [0x1741])
+    (tie,) = crash_ties(x86, log, Panic(time=TIME), (), [0x1741]).ties
     assert (tie.where, tie.flipped_bit) == ("register RAX", 62)
     dump.close()
 
 
 @pytest.mark.parametrize("fault", ["0x0", "0xffffffffffffffff", "0x" + "f" * 16])
 def test_addresses_at_the_edge(kernel: Kernel, fault: str) -> None:
-    assert crash_ties(kernel, [], Panic(time=1.0, fault_address=fault), (), [0, 1 << 52]) == ()
+    panic = Panic(time=1.0, fault_address=fault)
+    assert crash_ties(kernel, [], panic, (), [0, 1 << 52]).ties == ()
+
+
+class Case:
+    """A kept dump of a later crash, to be asked of other pages than the one that failed."""
+
+    def __init__(self, name: str) -> None:
+        self.dump = open_dump(craft.FIXTURES / name / "capsule.elf.zst")
+        self.kernel = open_kernel(self.dump)
+        self.log = read_log(LinearReader(self.kernel), self.dump.vmcoreinfo)
+        panic = crash_from_log(self.log)
+        assert panic is not None
+        self.panic = panic
+        self.place = Translation(self.kernel)
+        self.registers = crash_registers(self.log, panic)
+
+    def ask(self, *pfns: int | None) -> Crash:
+        wanted = [pfn for pfn in pfns if pfn is not None]
+        assert len(wanted) == len(pfns)
+        return crash_ties(self.kernel, self.log, self.panic, (), wanted)
+
+    def hows(self, *pfns: int | None) -> list[str]:
+        return [tie.how for tie in self.ask(*pfns).ties]
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[Case]:
+    """An oops at an address that nothing maps, by a pointer out of a dentry that had not failed."""
+    case = Case("x86_64-ignored-far-oops")
+    yield case
+    case.dump.close()
+
+
+def test_what_the_cpu_touched(far: Case) -> None:
+    access = far.ask(0x1).access
+    assert access is not None and access.address == far.panic.fault_address
+    assert access.register == "rdi" and access.instruction.startswith("mov ")
+
+
+def test_the_pointer_that_led_astray_is_found(far: Case) -> None:
+    crash = far.ask(0x1)
+    assert crash.ties == () and len(crash.elsewhere) == 1
+    found = re.search(
+        r"stands in memory at (0x[0-9a-f]+), in page (0x[0-9a-f]+)", crash.elsewhere[0]
+    )
+    assert found is not None
+    at, pfn = int(found[1], 16), int(found[2], 16)
+    assert far.place.pfn_of(at) == pfn
+    assert any(0 <= at - value < 256 for value in far.registers.values.values())
+    # had that page failed, it would be the tie
+    (tie,) = [t for t in far.ask(pfn).ties if t.how == "pointer"]
+    assert (tie.address, far.ask(pfn).elsewhere) == (at, ())
+
+
+@pytest.mark.parametrize("name", ["x86_64-ignored-far-oops", "arm64-external-abort-fnv"])
+def test_the_stack_of_the_crash(name: str) -> None:
+    """A stack is mapped page by page: only the page tables tell where it lies."""
+    case = Case(name)
+    sp = case.registers.read("sp") or case.registers.read("rsp")
+    assert sp is not None
+    pfn = case.place.pfn_of(sp)
+    assert pfn is not None and case.place.direct(pfn) // 4096 != sp // 4096
+    assert "stack" in case.hows(pfn)
+    case.dump.close()
+
+
+def test_the_code_that_ran(far: Case) -> None:
+    start = far.kernel.address(far.registers.function or "")
+    assert start is not None
+    assert "code" in far.hows(far.place.pfn_of(start + far.registers.offset))
+
+
+def test_code_of_another_function_of_that_name() -> None:
+    """Where the log's code is not what stands there, it is not known where it ran."""
+    case = Case("x86_64-trixie-bit-flip")
+    function = case.registers.function
+    assert function is not None
+    for name, found in ((function, True), ("vfs_statx", False)):
+        log = [r._replace(text=r.text.replace(f"{function}+", f"{name}+")) for r in case.log]
+        start = case.kernel.address(name)
+        assert start is not None
+        pfn = Translation(case.kernel).pfn_of(start + case.registers.offset)
+        assert pfn is not None or not found
+        ties = crash_ties(case.kernel, log, case.panic, (), [pfn or 1]).ties
+        assert ("code" in [t.how for t in ties]) is found
+    case.dump.close()
+
+
+def test_a_slot_of_the_stack(far: Case) -> None:
+    """Of each page that the stack points into, some slot is found."""
+    sp = far.registers.read("rsp") or 0
+    words = memoryview(far.kernel.program.read(sp, 4096 - sp % 4096)).cast("Q")
+    end = far.place.direct(0) + (1 << 30)
+    pages = {far.place.pfn_of(word) for word in words if far.place.direct(0) <= word < end}
+    assert pages
+    for pfn in pages:
+        found = [t for t in far.ask(pfn).ties if t.how == "slot"]
+        assert found and len(found) <= 4
+        assert all(t.address // 4096 == far.place.direct(pfn or 0) // 4096 for t in found)
+
+
+def test_a_page_table_of_the_fault() -> None:
+    case = Case("x86_64-reserved-bit")
+    (tie,) = case.ask(0x2B36).ties
+    assert (tie.how, tie.where) == ("table", "the pte that translates the fault address")
+    assert case.ask(0x2B37).ties == ()
+    case.dump.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "pfn"),
+    [
+        (p.parent.name, json.loads(p.read_text())["victim"]["pfn"])
+        for p in sorted(craft.FIXTURES.glob("*/truth.json"))
+        if json.loads(p.read_text())["verdicts"] == ["delayed-crash"]
+        and "load-in-kernel" not in p.parent.name  # tied by the record of the machine check
+    ],
+)
+@pytest.mark.parametrize("pages", [-4096, -9, 1, 7, 4096])
+def test_shifted_the_crash_is_tied_no_more(name: str, pfn: str, pages: int) -> None:
+    """Of each real later crash: had the failure been in another page, it would not be accused."""
+    case = Case(name)
+    failed = int(pfn, 16)
+    near, other = case.ask(failed), case.ask(failed + pages)
+    assert verdict_of(near.ties, failed, near.elsewhere)[0] == "delayed-crash"
+    kind, confidence = verdict_of(other.ties, failed + pages, other.elsewhere)
+    assert (kind, confidence) == ("possible-delayed-crash", "low"), other.ties
+    case.dump.close()

@@ -80,7 +80,7 @@ def told(given_facts: Facts) -> tuple[str, str, str]:
 
 SEA = "Internal error: synchronous external abort: 0000000096000410 [#1] SMP"
 LOG = DumpInfo(path="dmesg.txt", page_size=4096, symbols="log-only", format="log")
-TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123),)
+TIE = (Tie(PFN, "the fault address", 0xFFFF888001741123, how="access"),)
 POISONED = (PoisonedPage(pfn=f"{PFN:#x}", owner_kind="slab"),)
 CASES: dict[str, tuple[Facts, str, str, str]] = {
     "the sysctl": (
@@ -123,9 +123,83 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         facts(
             *("Fatal local machine check", failure()),
             hardware_errors=(mce(time=15.0),),
-            ties=(Tie(PFN, "the machine check's address", PFN * 4096),),
+            ties=(Tie(PFN, "the machine check's address", PFN * 4096, how="record"),),
         ),
         *("delayed-crash", "certain", "crash-in-page"),
+    ),
+    "an oops right after the page's machine check": (
+        facts(
+            *("Fatal exception", failure(time=14.5)),
+            hardware_errors=(mce("recoverable", time=14.5),),
+            ties=(Tie(PFN, "the machine check's address", PFN * 4096, how="record"),),
+            oops=OOPS,
+        ),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an oops with a register in the page, and a pointer from elsewhere": (
+        facts(
+            *("Fatal exception", failure()),
+            ties=(Tie(PFN, "register RAX", 1),),
+            oops=OOPS,
+            elsewhere=("the faulting pointer stands elsewhere",),
+        ),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an oops with a slot of the stack that points into the page": (
+        facts("Fatal exception", failure(), ties=(Tie(PFN, "a slot", 1, how="slot"),), oops=OOPS),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "a lockup with a register in the page": (
+        facts("softlockup: hung tasks", failure(), ties=(Tie(PFN, "register RAX", 1),)),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an SError with a register in the page": (
+        facts("Asynchronous SError Interrupt", failure(), ties=(Tie(PFN, "register x0", 1),)),
+        *("delayed-crash", "medium", "crash-in-page"),
+    ),
+    "a pointer that stands in the page": (
+        facts("Fatal exception", failure(), ties=(Tie(PFN, "it", 1, how="pointer"),), oops=OOPS),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "a reserved bit in the page table that had failed": (
+        facts(
+            *("Fatal exception", failure()),
+            ties=(Tie(PFN, "the pte", PFN * 4096, how="table"),),
+            oops="victim: Corrupted page table at address 7fe809cba000",
+        ),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "an oops at an address that a table which had failed translates": (
+        facts("Fatal exception", failure(), ties=(Tie(PFN, "it", 1, how="table"),), oops=OOPS),
+        *("delayed-crash", "medium", "crash-in-page"),
+    ),
+    "an abort of the walk through a table that had failed": (
+        facts(
+            *("Oops: Fatal exception", failure()),
+            ties=(Tie(PFN, "the pte", PFN * 4096, how="table"),),
+            oops="Internal error: level 3 (translation table walk): 0000000096000017 [#1] SMP",
+        ),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "a crash on the stack that had failed": (
+        facts("Fatal exception", failure(), ties=(Tie(PFN, "it", 1, how="stack"),), oops=OOPS),
+        *("delayed-crash", "medium", "crash-in-page"),
+    ),
+    "a delayed failure, and an access in its page": (
+        facts("Fatal exception", failure("delayed"), ties=TIE, oops=OOPS),
+        *("delayed-crash", "high", "crash-in-page"),
+    ),
+    "a delayed failure and nothing that ties": (
+        facts("Fatal exception", failure("delayed"), oops=OOPS),
+        *("unrelated", "high", "crash-without-failure"),
+    ),
+    "an access in a page that was recovered": (
+        facts("Fatal exception", failure("recovered"), ties=TIE, oops=OOPS),
+        *("unrelated", "medium", "crash-without-failure"),
+    ),
+    "an abort in a page that was recovered": (
+        facts("synchronous external abort: Fatal exception", failure("recovered"), ties=TIE),
+        *("fatal-hardware-error", "high", "external-abort"),
     ),
     "an abort in a page that had failed": (
         facts("synchronous external abort: Fatal exception", failure(), ties=TIE),
@@ -142,7 +216,10 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     "an oops with a register in the page, and the fault address a bit away": (
         facts(
             *("Fatal exception", failure()),
-            ties=(Tie(PFN, "register RAX", 1), Tie(PFN, "the fault address", 1 << 62, 62)),
+            ties=(
+                Tie(PFN, "register RAX", 1),
+                Tie(PFN, "the fault address", 1 << 62, 62, how="access"),
+            ),
         ),
         *("delayed-crash", "high", "crash-in-page"),
     ),
@@ -184,7 +261,12 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         *("inconclusive", "low", "fatal-record"),
     ),
     "an oops a bit away from it": (
-        facts("Fatal exception", failure(), ties=(Tie(PFN, "register RAX", 1 << 62, 62),)),
+        facts(
+            "Fatal exception",
+            failure(),
+            ties=(Tie(PFN, "register RAX", 1 << 62, 62),),
+            oops=OOPS,
+        ),
         *("delayed-crash", "high", "crash-in-page"),
     ),
     "an oops with a failure before it": (
@@ -337,7 +419,7 @@ def test_a_triage_comes_of_it(name: str) -> None:
     given_facts, kind, *_ = CASES[name]
     triage = conclude(given_facts)
     assert triage.verdict.kind == kind
-    assert triage.signature is not None and triage.signature.startswith(f"1:{kind}")
+    assert triage.signature is not None and triage.signature.startswith(f"2:{kind}:")
     times = [entry.time for entry in triage.timeline if entry.time is not None]
     assert times == sorted(times)
     if kind == "unrelated" and not given_facts.unrecovered():
