@@ -20,6 +20,7 @@ _MAX_SLAB = 8000
 _GAP = 0.5  # seconds of silence that no event spans
 _KEPT_ERRORS = 400  # uncorrected ones at each end
 _KEPT_CORRECTED = 100
+_KEPT_FOREIGN = 20  # corrected ones that are not of memory
 _LINES = 100_000  # that are kept whole
 _LAST = 30_000  # that always are
 _CRUCIAL = re.compile(
@@ -71,6 +72,7 @@ class Digest:
         self.left_out = 0
         self._history = History()
         self._bad, self._good = _Kept(_KEPT_ERRORS), _Kept(_KEPT_CORRECTED)
+        self._foreign = _Kept(_KEPT_FOREIGN)
         self._found = 0
         self._long_ago = False
         self._slab: list[LogRecord] = []
@@ -94,16 +96,20 @@ class Digest:
         self.failed += [(name, error) for name, error in failed if name not in known]
         self._history.add(errors)
         for at, error in enumerate(errors, self._found):
-            (self._good if error.severity == "corrected" else self._bad).add(at, error)
+            kept = self._bad
+            if error.severity == "corrected":
+                kept = self._foreign if error.is_memory is False else self._good
+            kept.add(at, error)
         self._found += len(errors)
 
     def finish(self) -> Digest:
         """This digest, with the last records decoded."""
         if self._slab:
             self._decode()
-        kept = sorted([*self._bad.all(), *self._good.all()], key=lambda item: item[0])
+        groups = (self._bad, self._good, self._foreign)
+        kept = sorted((item for group in groups for item in group.all()), key=lambda item: item[0])
         self.errors = [error for _, error in kept]
-        self.left_out = self._bad.dropped + self._good.dropped
+        self.left_out = sum(group.dropped for group in groups)
         self.corrected = self._history.result()
         return self
 
