@@ -17,13 +17,17 @@ from mftriage.pattern import Pattern
 from mftriage.text import clean
 
 _MAX_LINE = 4096
+_LEVELS = tuple("01234567")
 _MAX_WRAPS = 4  # pieces that one message is put together from
 
 # What stands in front of a message in a saved log: <N> syslog level, [time], [caller].
 _PREFIX = Pattern(
     r"(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
 )
-_LEVEL = Pattern(r"<([0-9]{1,4})>(?=\S)(?!\[)")
+# Colours and cursor movements of a terminal, as they are or as rsyslog writes them.
+_ESCAPES = Pattern(
+    r"(?:\x1b|#033)(?:\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|[()][0-9A-Za-z]|[=>78cDEHMNOZ])"
+)
 
 
 class LogRecord(NamedTuple):
@@ -64,6 +68,8 @@ class TextLog:
         before = ""  # the line that is held
         prefix = _PREFIX.compiled.match
         for raw in lines:
+            if "\x1b" in raw or "#033[" in raw:
+                raw = _ESCAPES.compiled.sub("", raw)
             raw = raw.rstrip("\r\n")
             if not raw:
                 continue
@@ -141,8 +147,36 @@ class TextLog:
                 text = rest
         return _Line(raw, time, int(level) & 7 if level else None, None, text, True)
 
+    def _journal(self, raw: str) -> _Line | None:
+        """A line of ``journalctl -o json``; ``None`` for another program's."""
+        import json  # a log in this form is rare
+
+        try:
+            entry = json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
+        if entry.get("_TRANSPORT") != "kernel" and entry.get("SYSLOG_IDENTIFIER") != "kernel":
+            return None
+        text = entry.get("MESSAGE")
+        if isinstance(text, list):  # bytes that are no UTF-8
+            known = [n for n in text if isinstance(n, int) and 0 <= n < 256]
+            text = bytes(known).decode("utf-8", "backslashreplace")
+        if not isinstance(text, str):
+            return None
+        self.messages += 1
+        host, stamp = entry.get("_HOSTNAME"), str(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+        if isinstance(host, str):
+            self.host = self.host or clean(host, 255)
+        if stamp.isascii() and stamp.isdigit():
+            self._time = int(stamp[:16]) / 1e6
+        level = str(entry.get("PRIORITY"))
+        known_level = int(level) if level in _LEVELS else None
+        return _Line(raw, self._time, known_level, None, text.replace("\n", " "), True)
+
     def _strange(self, raw: str) -> _Line | None:
         """A line with another prefix than the console's, or none; ``None`` for another program's."""
+        if raw.startswith('{"') and '"MESSAGE"' in raw:
+            return self._journal(raw)
         text, level, clock, prefixed = raw, None, None, False
         for _ in range(4):  # layers
             if match := _PREFIX.match(text):
@@ -188,7 +222,8 @@ class TextLog:
                 rest = _no_brackets(rest)
             elif kind == "date":
                 clock = _clock(layer[0])
-                found = self._after_date(rest)
+                # a comma in it is dmesg's --time-format iso, which names no program
+                found = self._after_date(rest, "," in layer[0])
                 if found is None:
                     return None
                 rest = found
@@ -201,7 +236,7 @@ class TextLog:
         time = self._time if clock is None else None
         return _Line(raw, time, level, clock, text, prefixed)
 
-    def _after_date(self, rest: str) -> str | None:
+    def _after_date(self, rest: str, bare: bool) -> str | None:
         """What follows a syslog date: the kernel's message, or ``None`` for another program's."""
         if rest.startswith("[") or _STARTS.match(rest):
             return rest
@@ -213,7 +248,7 @@ class TextLog:
         if match := _HOST_TIME.match(rest):
             self.host = self.host or clean(match["host"], 255)
             return rest[match.end() :]
-        return None if _OTHER_PROGRAM.match(rest) else rest
+        return rest if bare or not _OTHER_PROGRAM.match(rest) else None
 
 
 class _Line(NamedTuple):
@@ -272,7 +307,7 @@ _STARTS = Pattern(
 
 # A glued message starts behind another one: at its own time, or where a known beginning stands.
 _GLUE = Pattern(
-    r"(?<=[^ \[])\s*(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
+    r"(?<=[^ \[])\s*(?:kernel:\s*)?(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
 )
 
 
