@@ -51,13 +51,13 @@ _MAX_RAW = 64
 _MAX_LINES = 512
 _MAX_DETAILS = 48
 # cper_mem_err_type_strs: what only a memory section says
-_MEMORY_TYPES = (
+MEMORY_TYPES = (
     *("unknown", "no error", "single-bit ECC", "multi-bit ECC", "single-symbol chipkill ECC"),
     *("multi-symbol chipkill ECC", "master abort", "target abort", "parity error"),
     *("watchdog timeout", "invalid address", "mirror Broken", "memory sparing"),
     *("scrub corrected error", "scrub uncorrected error", "physical memory map-out event"),
 )
-_IS_MEMORY = {
+IS_MEMORY = {
     "memory error": True,
     "CXL General Media Event": True,
     "CXL DRAM Event": True,
@@ -156,11 +156,9 @@ def _record(
     kind = found.get("section_type") or found.get("section type")
     number, words = _error_type(found.get("error_type"))
     locator, handle = _dimm_location(found), _handle(found)
-    if kind is None and (words in _MEMORY_TYPES or "physical_address" in found):
+    if kind is None and (words in MEMORY_TYPES or "physical_address" in found):
         kind = "memory error"
-    is_memory = (
-        _IS_MEMORY.get(kind, None if kind.startswith("unknown") else False) if kind else None
-    )
+    is_memory = IS_MEMORY.get(kind, None if kind.startswith("unknown") else False) if kind else None
     severity = section_severity or head.severity
     if head.cpu is not None:
         details.insert(0, Detail(name="cpu", value=str(head.cpu)))
@@ -174,7 +172,7 @@ def _record(
         physical_address=_hex(found.get("physical_address") or found.get("physical fault address")),
         physical_address_mask=_hex(found.get("physical_address_mask")),
         location=_location(places) if kind == "memory error" else None,
-        dimm=_dimm(found.get("fru_text"), locator, handle),
+        dimm=named_by(found.get("fru_text"), locator, handle),
         raw=raw,
         previous_boot=previous_boot,
         firmware=FirmwareRecord(
@@ -304,7 +302,7 @@ def _dimm_location(found: dict[str, str]) -> str | None:
     return place if place and not place.startswith("not present") else None
 
 
-def _dimm(label: str | None, locator: str | None, handle: str | None) -> RecordDimm | None:
+def named_by(label: str | None, locator: str | None, handle: str | None) -> RecordDimm | None:
     """fru_text, and "DIMM location: BANK DEVICE" or "... not present. DMI handle: 0x1" (cper_dimm_err_location)."""
     if not (label or locator or handle):
         return None
