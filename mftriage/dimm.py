@@ -33,17 +33,20 @@ _ORDER = tuple(_HOW)
 def suspect(facts: Facts, page: PageInfo | None) -> Dimm | None:
     """The DIMM that the records of the page name; ``None`` where no record names one.
 
-    Without a page it is the DIMM of the worst memory error.
+    Without a page it is the DIMM of the worst memory error.  A corrected error elsewhere names no DIMM for
+    one that was not corrected.
     """
     named = [r for r in facts.hardware_errors if r.is_memory and r.dimm is not None]
     # a counter of EDAC's or CEC's names a DIMM that had errors, not that of this one
     records = [r for r in named if r.source not in ("edac", "cec") or "log" in r.media]
+    same: list[HardwareError] = []
     if page is not None:
         same = [r for r in facts.records_of(int(page.pfn, 16)) if r.dimm is not None]
         of_failures = facts.memory_failures and not _all_at(facts, records)
         records = same or ([] if of_failures else records)
     bad = [r for r in records if r.severity != "corrected"]
-    return _named(facts, bad or records)
+    worse = any(r.is_memory and r.severity != "corrected" for r in facts.hardware_errors)
+    return _named(facts, bad or (same if worse else records))
 
 
 def _all_at(facts: Facts, records: Iterable[HardwareError]) -> bool:
@@ -109,15 +112,13 @@ def _together(one: HardwareError, other: HardwareError) -> bool:
     return one.time is None or other.time is None or abs(one.time - other.time) <= 2.0
 
 
-def replacement(dimm: Dimm) -> str:
-    """What to do about the DIMM, in one sentence."""
-    if dimm.candidates:
-        return f"Replace one of these DIMMs, which the records can't tell apart: {', '.join(dimm.candidates)}."
-    name = dimm.locator or dimm.label
-    if name is None:
-        return f"Find the DIMM with the SMBIOS handle {dimm.handle}, which the firmware names: dmidecode -t 17."
-    if dimm.how == _HOW["driver-decode"]:
-        return f"Replace the DIMM at {name} (the driver's position: the board's manual names the slot)."
-    if dimm.how == _HOW["edac-label"]:
-        return f"Replace the DIMM that EDAC's label names: {name}."
-    return f"Replace the DIMM that the firmware names: {name}."
+def is_position(dimm: Dimm) -> bool:
+    """Whether the DIMM's name is a driver's position, which is not the board's."""
+    return (dimm.how or "").startswith(_HOW["driver-decode"])
+
+
+def is_slot(dimm: Dimm) -> bool:
+    """Whether firmware itself names the DIMM."""
+    return (dimm.how or "").startswith(
+        tuple(_HOW[how] for how in ("firmware-location", "fru-text", "firmware-handle"))
+    )

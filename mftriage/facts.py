@@ -71,6 +71,7 @@ class Facts:
     ``log`` is empty when none could be read.  ``crashed`` is ``None`` where the dump does not
     tell.  ``oops`` is the first line of the oops in front of the panic.  ``lost_failures`` are
     those ignored or failed that the kernel counted and the log no longer shows.
+    ``sysctl`` is vm.panic_on_unrecoverable_memory_failure, ``has_sysctl`` whether the kernel has it at all.
     ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
     ``past_corrected`` and ``history`` are what a database of the host tells of earlier errors.
 
@@ -94,6 +95,7 @@ class Facts:
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     sysctl: int | None = None
+    has_sysctl: bool | None = None
     hw_memory_failure: bool | None = None
     ties: tuple[Tie, ...] = ()
     not_checked: list[NotChecked] = field(default_factory=list)

@@ -147,6 +147,30 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegisterField:
+    """A field of a register: its bits ("63", "31:16"), the manual's name, and what its value means.
+
+    ``value`` is 0 or 1 of a single bit, else hex.  ``meaning`` is null where the manual gives none
+    for the other bits that are set.
+    """
+
+    bits: str
+    name: str | None
+    value: str
+    meaning: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedRegister:
+    """A register of a record, bit by bit, and the manual that says so."""
+
+    register: str
+    value: str
+    source: str
+    fields: tuple[RegisterField, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """What a faulting instruction read, wrote or jumped to.
 
@@ -162,9 +186,9 @@ class Access:
 class Panic:
     """How the machine died; null in a triage of a machine that did not.
 
-    ``syndrome`` is arm64's ESR where the log has it; ``fault_address_valid`` is false where it
-    says that the CPU did not set the fault address (ESR_ELx.FnV).  ``access`` is decoded where a
-    memory failure came before, out of the registers and the code.
+    ``syndrome`` is arm64's ESR where the log has it, ``decoded_syndrome`` what it says;
+    ``fault_address_valid`` is false where it says that the CPU did not set the fault address (ESR_ELx.FnV).
+    ``access`` is decoded where a memory failure came before, out of the registers and the code.
     """
 
     message: str | None = None
@@ -176,6 +200,7 @@ class Panic:
     syndrome: str | None = None
     access: Access | None = None
     trace: tuple[Frame, ...] = ()
+    decoded_syndrome: DecodedRegister | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,7 +472,8 @@ class HardwareError:
     ``physical_address_mask`` covers the valid bits of the address.  ``count`` is how many errors
     the record stands for, where it is a counter or was repeated.  ``previous_boot`` is true of
     a record of the boot before (BERT, or an earlier boot in the same log): it never is evidence
-    for this crash.
+    for this crash.  ``decoded`` has its registers and status words bit by bit; of a flood, those
+    of the worst records only.
     """
 
     source: str
@@ -470,6 +496,7 @@ class HardwareError:
     firmware: FirmwareRecord | None = None
     edac: EdacReport | None = None
     details: tuple[Detail, ...] = ()
+    decoded: tuple[DecodedRegister, ...] = ()
 
     def __post_init__(self) -> None:
         """A record of one medium names it in ``media``, too."""
@@ -509,6 +536,7 @@ class CorrectedErrors:
     ``place`` is the DIMM, or as much of the location as the records have.  ``first`` and ``last``
     are seconds since boot; ``per_hour`` needs more than one event.  ``same`` says what all the
     located errors share: a repeating row or page speaks for a broken cell, a bank for a broken chip.
+    ``scattered`` says what at least two of them differ in.
     A database (``source`` "rasdaemon") covers earlier boots, too, and has ``first_time`` and
     ``last_time`` in UTC instead; ``on_failed`` is what its errors share with what failed.
     """
@@ -520,6 +548,7 @@ class CorrectedErrors:
     last: float | None = None
     per_hour: float | None = None
     same: tuple[Shared, ...] = ()
+    scattered: tuple[Shared, ...] = ()
     source: Literal["kernel", "rasdaemon"] = "kernel"
     first_time: str | None = None
     last_time: str | None = None
@@ -569,7 +598,8 @@ class NotChecked:
 class Triage:
     """The whole result.
 
-    ``page`` is the one that the verdict is about; without a crash, that of the worst
+    ``has_panic_on_unrecoverable_memory_failure`` tells whether the kernel has the sysctl at all: false
+    where its symbols show that it has not, null where nothing tells.  ``page`` is the one that the verdict is about; without a crash, that of the worst
     unrecovered failure, else of the last one.
     """
 
@@ -583,6 +613,7 @@ class Triage:
     poisoned_pages: tuple[PoisonedPage, ...] = ()
     num_poisoned_pages: int | None = None
     panic_on_unrecoverable_memory_failure: int | None = None
+    has_panic_on_unrecoverable_memory_failure: bool | None = None
     hw_memory_failure: bool | None = None
     hardware_errors: tuple[HardwareError, ...] = ()
     corrected_errors: tuple[CorrectedErrors, ...] = ()

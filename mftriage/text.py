@@ -5,6 +5,8 @@ Renderers escape for their own format; this only makes sure that what they get i
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 def clean(raw: bytes | str, limit: int = 4096) -> str:
     """``raw`` as printable-safe text of at most ``limit`` characters.
@@ -33,3 +35,12 @@ def _escaped(char: str) -> str:
 def c_string(raw: bytes) -> str:
     """A NUL-terminated C string in a fixed-size array, cleaned."""
     return clean(raw.split(b"\0", 1)[0])
+
+
+def parsed_utc(text: str | None) -> datetime | None:
+    """The time that an ISO 8601 string ending in ``Z`` names; ``None`` for any other string."""
+    # fromisoformat() needs no module that strptime() would import here and now
+    try:
+        return datetime.fromisoformat(text) if text and text.endswith("Z") else None
+    except ValueError:
+        return None

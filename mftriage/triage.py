@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mftriage import __version__
-from mftriage.dimm import replacement, suspect
+from mftriage.actions import actions
+from mftriage.dimm import suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
 from mftriage.logfile import located_log, open_log
-from mftriage.model import NotChecked, PageInfo, Tool, Triage, Verdict
+from mftriage.model import HardwareError, NotChecked, PageInfo, Panic, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
+from mftriage.registers import of_record, of_syndrome
 from mftriage.signature import signature
 from mftriage.timeline import timeline
 from mftriage.verdict import decide
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAX_EVENTS = 10_000
+_MAX_DECODED = 40  # records with their registers bit by bit: some 5 kB of JSON each
 
 
 @dataclass
@@ -114,12 +117,14 @@ def conclude(facts: Facts) -> Triage:
     """From facts to the result."""
     verdict, _ = decide(facts)
     page = _page(facts, verdict)
+    dimm = suspect(facts, page)
+    facts.corrected_errors = facts.corrected_errors or corrected_history(facts.hardware_errors)
     cut: list[NotChecked] = []
     return Triage(
         tool=Tool(name="mftriage", version=__version__),
         dump=facts.dump,
         verdict=verdict,
-        panic=facts.panic,
+        panic=_with_syndrome(facts.panic),
         memory_failures=_bounded(
             "memory_failures", (*facts.earlier_failures, *facts.memory_failures), cut
         ),
@@ -127,22 +132,20 @@ def conclude(facts: Facts) -> Triage:
         poisoned_pages=facts.poisoned_pages,
         num_poisoned_pages=facts.num_poisoned_pages,
         panic_on_unrecoverable_memory_failure=facts.sysctl,
+        has_panic_on_unrecoverable_memory_failure=facts.has_sysctl,
         hw_memory_failure=facts.hw_memory_failure,
-        hardware_errors=_bounded(
-            "hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut
+        hardware_errors=_decoded(
+            _bounded("hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut)
         ),
-        corrected_errors=(
-            *(facts.corrected_errors or corrected_history(facts.hardware_errors)),
-            *facts.past_corrected,
-        ),
+        corrected_errors=(*facts.corrected_errors, *facts.past_corrected),
         history=facts.history,
         page_requests=facts.page_requests,
-        dimm=suspect(facts, page),
+        dimm=dimm,
         error_to_crash_seconds=_delay(facts, page),
         signature=signature(
             verdict, page, facts.panic, next(reversed(facts.hardware_errors), None)
         ),
-        actions=_actions(facts, verdict, page),
+        actions=actions(facts, verdict, page, dimm),
         timeline=timeline(facts, page if verdict.kind == "delayed-crash" else None),
         not_checked=(*facts.not_checked, *cut),
     )
@@ -157,6 +160,23 @@ def _bounded(key: str, events: tuple[T, ...], cut: list[NotChecked]) -> tuple[T,
     remedy = "look at the kernel log in the dump: see docs/guide.md"
     cut.append(NotChecked(what=f"all of {key}", why=why, remedy=remedy))
     return (*events[:half], *events[-half:])
+
+
+def _decoded(errors: tuple[HardwareError, ...]) -> tuple[HardwareError, ...]:
+    """The records with their registers bit by bit; of a flood, those that were not corrected first."""
+    ranked = sorted(
+        range(len(errors)),
+        key=lambda at: (errors[at].previous_boot, errors[at].severity == "corrected"),
+    )
+    chosen = {*ranked[:_MAX_DECODED]}
+    return tuple(
+        replace(error, decoded=of_record(error)) if at in chosen else error
+        for at, error in enumerate(errors)
+    )
+
+
+def _with_syndrome(panic: Panic | None) -> Panic | None:
+    return panic and replace(panic, decoded_syndrome=of_syndrome(panic.syndrome))
 
 
 def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
@@ -188,23 +208,3 @@ def _delay(facts: Facts, page: PageInfo | None) -> float | None:
     told = [e.time for e in facts.memory_failures if int(e.pfn, 16) == pfn]
     times = [t for t in (*exact, *told) if t is not None and t <= died]
     return round(died - min(times), 6) if times else None
-
-
-def _actions(facts: Facts, verdict: Verdict, page: PageInfo | None) -> tuple[str, ...]:
-    """What to do next, the most urgent first."""
-    bad = verdict.kind in ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash")
-    if not bad:
-        if facts.unrecovered():
-            return ("Plan a reboot: bad memory is still in use by the kernel.",)
-        return ()
-    if page is not None and facts.is_injected(int(page.pfn, 16)):
-        return ("Nothing to replace: the failure was injected by software.",)
-    actions = ["Keep the machine out of service until the memory is replaced or repaired."]
-    dimm = suspect(facts, page)
-    if dimm is not None:
-        actions.append(replacement(dimm))
-    else:
-        actions.append(
-            "Read the BMC's event log around the crash time: it names the DIMM that the kernel's record does not."
-        )
-    return tuple(actions)

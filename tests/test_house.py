@@ -77,6 +77,20 @@ def test_data_goes_one_way(source: Path) -> None:
         "records": ("dump", "symbols", "kernel", "verdict", "render", "triage", "cli"),
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage", "cli"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "cli", "facts"),
+        "registers": (
+            *(
+                "dump",
+                "symbols",
+                "kernel",
+                "records",
+                "verdict",
+                "render",
+                "triage",
+                "cli",
+                "facts",
+            ),
+        ),
+        "actions.py": ("dump", "symbols", "kernel", "records", "render", "triage", "cli"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
     }
     ahead = {f"mftriage.{name}" for name in layers.get(room(source), ())}

@@ -24,7 +24,7 @@ from mftriage.kernel.page import describe_page, ignored_per_node
 from mftriage.kernel.poison import MAX_PAGES, find_poisoned, num_poisoned_pages
 from mftriage.kernel.printk import read_log
 from mftriage.kernel.search import Budget
-from mftriage.kernel.system import clock, integer, taint, uts_name
+from mftriage.kernel.system import clock, has_symbol, integer, taint, uts_name
 from mftriage.kernel.tasks import describe
 from mftriage.kernel.ties import crash_ties
 from mftriage.log import LogRecord, split_boots
@@ -51,6 +51,7 @@ T = TypeVar("T")
 _DIE_COUNTER = re.compile(r"\[#\d+\]")  # of an oops, unlike a lockup or a warning
 _OWNER_SECONDS = 5.0  # for the searches behind one page's owner
 _OWNERS_SECONDS = 30.0  # and for all of them
+_SYSCTL = "sysctl_panic_on_unrecoverable_mf"  # since 7.3, mm/memory-failure.c
 _YEAR_9999 = 253_370_764_800  # in seconds since 1970: a damaged clock can be beyond
 _SYMBOLS_REMEDY = "give the kernel's vmlinux with debug info: -s VMLINUX"
 _VMCOREINFO_REMEDY = "take the dump by kdump; for QEMU, boot the guest with -device vmcoreinfo"
@@ -197,7 +198,8 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         hardware_errors=tuple(records),
         memory_devices=devices,
         num_poisoned_pages=num_poisoned_pages(kernel),
-        sysctl=integer(kernel, "sysctl_panic_on_unrecoverable_mf", 4),
+        sysctl=integer(kernel, _SYSCTL, 4),
+        has_sysctl=has_symbol(kernel, _SYSCTL, "sysctl_memory_failure_recovery"),
         hw_memory_failure=None if hw_memory_failure is None else bool(hw_memory_failure),
         not_checked=ask.not_checked,
     )

@@ -60,6 +60,17 @@ def integer(kernel: Kernel, name: str, size: int) -> int | None:
         return None
 
 
+def has_symbol(kernel: Kernel, name: str, beside: str) -> bool | None:
+    """Whether the kernel has the variable ``name``.
+
+    It has not where its symbols show ``beside``, of the same file and kind, and not ``name``.  ``None`` where the
+    symbols can't be looked up, or leave variables out (CONFIG_KALLSYMS_ALL).
+    """
+    if kernel.address(name) is not None:
+        return True
+    return None if kernel.address(beside) is None else False
+
+
 def clock(kernel: Kernel) -> Clock | None:
     """Wall time and uptime at the last tick, from the timekeeper (kernel/time/timekeeping.c)."""
     if not kernel.typed:

@@ -82,6 +82,7 @@ class History:
                     for what in _SHARED
                     if what not in place.differ and place.seen.get(what, (0, 0))[1] > 1
                 ),
+                scattered=tuple(what for what in _SHARED if what in place.differ),
             )
             for name, place in self._places.items()
         ]

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Literal
 
 from mftriage.model import ErrorClass, HardwareError, MceRegisters, Medium, Severity, hexed
+from mftriage.registers.amd import UMC_HWID
+from mftriage.registers.x86 import error_words
 
 VALID, UNCORRECTED, ADDRESS_VALID = 1 << 63, 1 << 61, 1 << 58
 _MISC_VALID, _CORRUPT, _SIGNALED, _ACTION_REQUIRED = 1 << 59, 1 << 57, 1 << 56, 1 << 55
@@ -21,8 +23,6 @@ _AMD = (VENDOR_AMD, VENDOR_HYGON)
 SYNTHETIC_BANK = 255  # -1 in a byte: arch/x86/kernel/cpu/mce/apei.c, apei_mce_report_mem_error
 # MISC[8:6] (SDM vol. 3B, 17.3.2.4): the physical address, or that of memory; 0 and 1 are the program's own
 _PHYSICAL_MODES = (2, 3)
-# The memory controller's hardware id (arch/x86/kernel/cpu/mce/amd.c, smca_hwid_mcatypes).
-_UMC_HWID = 0x96
 
 _FLAGS = {63: "VAL", 62: "OVER", 61: "UC", 60: "EN", 59: "MISCV", 58: "ADDRV", 57: "PCC"}
 _INTEL_FLAGS = _FLAGS | {56: "S", 55: "AR"}
@@ -56,7 +56,7 @@ def is_memory_error(status: int, vendor: int | None, ipid: int | None = None) ->
 
 def is_umc(ipid: int | None) -> bool:
     """Whether MCA_IPID is that of a memory controller (UMC), whose address is normalized."""
-    return ipid is not None and ipid >> 32 & 0xFFF == _UMC_HWID
+    return ipid is not None and ipid >> 32 & 0xFFF == UMC_HWID
 
 
 def severity(status: int, vendor: int | None, mcgstatus: int | None = None) -> Severity:
@@ -90,52 +90,6 @@ def flags(status: int, vendor: int | None, mcgstatus: int | None = None) -> tupl
     found = [name for bit, name in names.items() if status >> bit & 1]
     found += [name for bit, name in _MCG_FLAGS.items() if mcgstatus and mcgstatus >> bit & 1]
     return tuple(found)
-
-
-_REQUESTS = ("generic", "read", "write", "address/command", "scrub")
-_CACHE = ("", "read", "write", "data read", "data write", "instruction fetch", "prefetch", "evict")
-_NAMED = {
-    0x0001: "unclassified error",
-    0x0002: "microcode ROM parity error",
-    0x0003: "external error",
-    0x0004: "functional redundancy check error",
-    0x0005: "internal parity error",
-    0x0006: "SMM handler code access violation",
-    0x0400: "internal timer error",
-    0x0E0B: "generic I/O error",
-    0x0134: "data load (L0 cache read of poisoned data)",
-    0x0150: "instruction fetch (poisoned)",
-    0x017A: "L3 write-back",
-}
-
-
-@lru_cache(maxsize=1024)
-def error_words(status: int) -> str:
-    """The error in words, by MCACOD."""
-    code = status & 0xEFFF
-    for base, what in ((0x0080, "memory controller"), (0x0280, "memory-as-cache")):
-        if code & 0xEF80 == base:
-            request = code >> 4 & 7
-            words = _REQUESTS[request] if request < len(_REQUESTS) else "reserved"
-            channel = "unknown" if code & 15 == 15 else code & 15
-            return f"{what} {words} error, channel {channel}"
-    if code in _NAMED:
-        return _NAMED[code]
-    if code & 0xEF00 == 0x0100:
-        request, level = code >> 4 & 15, code & 3
-        what = _CACHE[request] if request < len(_CACHE) else "snoop" if request == 8 else ""
-        kind = ("instruction", "data", "generic", "")[code >> 2 & 3]
-        words = what if what.startswith(("data", "instruction")) else f"{kind} {what}".strip()
-        return f"cache hierarchy error: {words}, {'level ' + str(level) if level < 3 else 'any level'} (MCACOD {code:#06x})"
-    if code & 0xE800 == 0x0800:
-        return f"bus or interconnect error (MCACOD {code:#06x})"
-    if code & 0xEFF0 == 0x0010:
-        return f"TLB error (MCACOD {code:#06x})"
-    if code & 0xEFFC == 0x000C:
-        return f"generic cache hierarchy error (MCACOD {code:#06x})"
-    if code & 0xEC00 == 0x0400:
-        return f"internal unclassified error (MCACOD {code:#06x})"
-    return f"MCACOD {code:#06x}"
 
 
 def family(cpuid: int | None) -> int | None:

@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from mftriage.model import CorrectedErrors, Location, NotChecked, PastErrors, Related, Shared
 from mftriage.records.formats.edac import NO_LABELS, driver_location
-from mftriage.records.mce import error_words, is_memory_error, severity, utc
+from mftriage.records.mce import is_memory_error, severity, utc
+from mftriage.registers.x86 import error_words
 from mftriage.text import clean
 
 _SECONDS = 10.0  # that all questions may take
@@ -178,6 +179,7 @@ class _Reader:
                         events=events,
                         per_hour=_rate(count, events, first, last),
                         same=same,
+                        scattered=_scattered(seen, distinct),
                         source="rasdaemon",
                         first_time=utc(first),
                         last_time=utc(last),
@@ -365,6 +367,15 @@ def _same(seen: list[Location]) -> tuple[Shared, ...]:
     for what in _SHARED[1:]:
         values = {getattr(place, what) for place in seen}
         if len(seen) > 1 and len(values) == 1 and None not in values:
+            found.append(what)
+    return tuple(found)
+
+
+def _scattered(seen: list[Location], pages: int) -> tuple[Shared, ...]:
+    """What at least two located errors differ in."""
+    found: list[Shared] = ["page"] if pages > 1 else []
+    for what in _SHARED[1:]:
+        if len({getattr(place, what) for place in seen} - {None}) > 1:
             found.append(what)
     return tuple(found)
 

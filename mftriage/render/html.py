@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from mftriage.model import Triage
 from mftriage.render import words
+from mftriage.render.dimm import part
+from mftriage.render.hardware import corrected_line, error_rows, record_facts
 from mftriage.render.pagemap import LINE, PageMap, page_map
 
 # Rows of one table, and records in full.  The JSON has everything.
@@ -67,7 +69,11 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
             steps=steps,
             dots=_dots(steps),
             picture=_picture(page_map(triage)),
-            records=words.ranked(triage.hardware_errors),
+            part=part(triage),
+            errors=error_rows(triage),
+            record_facts=record_facts,
+            corrected_line=corrected_line,
+            with_commands=_with_commands,
             most=_ROWS,
             most_records=_RECORDS,
         )
@@ -97,6 +103,14 @@ def _style() -> tuple[str, str]:
     """Return the style sheet, and its hash for the policy that allows no other style."""
     css = files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
     return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def _with_commands(text: str) -> list[tuple[bool, str]]:
+    """Split a sentence at its back-ticks: whether a piece is a command, and the piece."""
+    parts = text.split("`")
+    if not len(parts) % 2:  # one that has no partner
+        return [(False, text)]
+    return [(bool(at % 2), piece) for at, piece in enumerate(parts) if piece]
 
 
 def _picture(inside: PageMap | None) -> Picture | None:

@@ -1,8 +1,8 @@
 """The report for a ticket, in the Markdown that GitHub and GitLab share.
 
 Strings of a dump get in through two functions: ``_prose`` for sentences and ``_code`` for values.
-Neither lets a mention, a reference, a link, an image, HTML or a table's end through.  There is no
-HTML in the report either, so that systems which show it as text are served as well.
+Neither lets a mention, a reference, a link, an image, HTML or a table's end through.  The only HTML is
+what folds a record away (``<details>``), and none of its words come from a dump.
 """
 
 from __future__ import annotations
@@ -10,8 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mftriage.model import HardwareError, Triage
+from mftriage.model import CorrectedErrors, DecodedRegister, Triage
 from mftriage.render import words
+from mftriage.render.dimm import dimm_line, part
+from mftriage.render.hardware import (
+    ErrorRow,
+    corrected_line,
+    error_rows,
+    record_facts,
+    record_line,
+)
 
 # GitHub takes 65,536 characters in a body, and whoever posts it may add a few.
 LIMIT = 60_000
@@ -33,6 +41,7 @@ _PLAIN = re.compile(
 _REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d")
 _LIST_ITEM = re.compile(r"\d+[.)]")
 _MARKS = frozenset("-—…→←")
+_CLOSING = ").,;:"
 
 
 def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
@@ -62,17 +71,23 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
 
 def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     verdict, panic, page = triage.verdict, triage.panic, triage.page
-    records = words.ranked(triage.hardware_errors)
-    yield "At a glance", _glance(triage)
-    yield "What to do", "\n".join(f"1. {_prose(action)}" for action in triage.actions[:_ROWS])
-    yield "Evidence", _table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
+    errors = error_rows(triage)
+    yield "At a glance", _glance(triage, errors)
+    yield (
+        "What to do",
+        "\n".join(f"1. {_with_commands(action)}" for action in triage.actions[:_ROWS]),
+    )
+    yield "Which part", _part(triage)
+    yield "Hardware errors", _errors(errors)
+    yield "Corrected errors", _corrected(triage.corrected_errors)
+    yield "Evidence", table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
     yield (
         "Against it",
-        _table(("Rule", "Against"), [(row.rule, row.fact) for row in verdict.against]),
+        table(("Rule", "Against"), [(row.rule, row.fact) for row in verdict.against]),
     )
     yield (
         "Not checked",
-        _table(
+        table(
             ("What", "Why", "What to run or do"),
             [(row.what, row.why, row.remedy) for row in triage.not_checked],
             "prose",
@@ -80,12 +95,12 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
             "code",
         ),
     )
-    yield "Timeline", _table(("Seconds since boot", "After the first", "Event"), _timeline(triage))
+    yield "Timeline", table(("Seconds since boot", "After the first", "Event"), _timeline(triage))
     yield "Page", _facts([*_flags(triage), *words.page_facts(page)]) if page else ""
     yield "Owner", _owner(triage)
     yield (
         "Memory failures",
-        _table(
+        table(
             ("Seconds since boot", "Page", "Kernel's words"),
             [
                 (words.clock(event.time), event.pfn, words.failure_line(event))
@@ -93,20 +108,9 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
             ],
         ),
     )
-    yield "DIMM", _facts(words.dimm_facts(triage.dimm)) if triage.dimm else ""
-    yield (
-        "Corrected errors",
-        _table(
-            ("Place", "Errors", "In an hour", "All in the same"),
-            [
-                (c.place, str(c.count), f"{c.per_hour or ''}", " ".join(c.same))
-                for c in triage.corrected_errors
-            ],
-        ),
-    )
     yield (
         "Poisoned pages",
-        _table(
+        table(
             ("Page", "Owner"),
             [(page.pfn, words.OWNERS[page.owner_kind]) for page in triage.poisoned_pages],
         ),
@@ -114,21 +118,23 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     yield "Host", _facts([*words.host_facts(triage), *words.dump_facts(triage.dump)])
     trace = panic.trace if panic else ()
     yield "Stack", _fence(f"{words.frame(one)}  {one.source or ''}".rstrip() for one in trace)
-    for index, record in enumerate(records[:_ROWS], 1):
-        yield f"Hardware record {index} of {len(records)}", _record(record)
+    syndrome = panic and panic.decoded_syndrome
+    if syndrome:
+        yield "Exception syndrome", _register(syndrome)
+    for index, row in enumerate(errors[:_ROWS], 1):
+        yield f"Hardware record {index} of {len(errors)}", _record(row)
 
 
-def _glance(triage: Triage) -> str:
+def _glance(triage: Triage, errors: list[ErrorRow]) -> str:
     page, panic, dimm = triage.page, triage.panic, triage.dimm
     owner = page and page.owner
-    records = words.ranked(triage.hardware_errors)
     rows = (
         ("Page", page and words.page_line(page)),
         ("Owner", owner and words.owner_line(owner)),
         ("Object", owner and owner.object and words.object_line(owner.object)),
         ("Kernel said", words.kernel_words(triage)),
-        ("Hardware", words.record_line(records[0]) if records else None),
-        ("DIMM", dimm and words.dimm_line(dimm)),
+        ("Hardware", record_line(errors[0]) if errors else None),
+        ("DIMM", dimm and dimm_line(dimm)),
         ("Crash", panic and (panic.message or "no message")),
         ("Crashed", panic and words.crash_place(panic)),
         ("Host", words.host_line(triage.dump)),
@@ -154,10 +160,61 @@ def _owner(triage: Triage) -> str:
     return _facts([("kind", owner.kind), *words.owner_facts(owner), *inside])
 
 
-def _record(record: HardwareError) -> str:
-    rows = [("origin", words.record_origin(record)), *words.record_facts(record)]
-    registers = words.register_facts(record.mce) if record.mce else []
-    return "\n\n".join(filter(None, (_facts([*rows, *registers]), _fence(record.raw))))
+def _part(triage: Triage) -> str:
+    found = part(triage)
+    if found is None:
+        return ""
+    sure = f" How sure: {found.sure}." if found.sure else ""
+    candidates = "\n".join(f"- {_code(name)}" for name in found.candidates[:_ROWS])
+    return "\n\n".join(
+        filter(
+            None,
+            (f"**{_code(found.name)}** {_prose(found.how)}{sure}", candidates, _facts(found.facts)),
+        )
+    )
+
+
+def _errors(errors: list[ErrorRow]) -> str:
+    rows = [
+        (
+            ". ".join((*(mark.upper() for mark in row.marks), row.what)),
+            "; ".join(row.when),
+            f"{row.harm} {row.outcome or ''}".strip(),
+            "; ".join(row.place),
+            row.source,
+        )
+        for row in errors
+    ]
+    heads = ("What", "When, after boot", "How bad", "Where", "Told by")
+    return table(heads, rows, *["prose"] * len(heads))
+
+
+def _corrected(entries: tuple[CorrectedErrors, ...]) -> str:
+    lines = [f"- {_prose(corrected_line(entry))}" for entry in entries[:_ROWS]]
+    more = len(entries) - _ROWS
+    return "\n".join([*lines, *([f"- … and {more} places more"] if more > 0 else [])])
+
+
+def _record(row: ErrorRow) -> str:
+    """The record in full, folded away."""
+    record = row.record
+    parts = [_facts([("origin", row.source), *record_facts(record)])]
+    parts += [_register(register) for register in record.decoded]
+    if record.raw:
+        parts.append(_fence(record.raw))
+    return _folded("All that the record says", "\n\n".join(filter(None, parts)))
+
+
+def _folded(summary: str, body: str) -> str:
+    """Return ``body`` under a line that unfolds it; ``summary`` is ours, and plain."""
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def _register(register: DecodedRegister) -> str:
+    rows = [(f.bits, f.name or "", f.value, f.meaning or "") for f in register.fields]
+    heads = ("Bits", "Name", "Value", "Meaning")
+    title = f"{_code(register.register)} is {_code(register.value)}, by {_prose(register.source)}:"
+    return f"{title}\n\n{table(heads, rows)}" if rows else title
 
 
 def _footer(triage: Triage) -> str:
@@ -169,7 +226,7 @@ def _facts(rows: words.Facts) -> str:
     return "\n".join(f"- {label}: {_code(value)}" for label, value in rows)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
     """Lay out a table; ``kinds`` says "code" or "prose" by column.
 
     The first column is code and the last prose where it is not said.
@@ -201,6 +258,23 @@ def _prose(text: str) -> str:
     # As the first word, "1." or "-" would start a list.
     lead = [_code(word) for word in parts[:1] if word in _MARKS or _LIST_ITEM.fullmatch(word)]
     return " ".join([*lead, *map(_word, parts[len(lead) :])])
+
+
+def _with_commands(text: str) -> str:
+    """Return a sentence with what stands between its back-ticks as code spans."""
+    pieces = words.clip(words.visible(text), _LONGEST).split("`")
+    if not len(pieces) % 2:  # one that has no partner
+        return _prose(text)
+    made = ""
+    for at, piece in enumerate(pieces):
+        if at % 2:
+            made += f" {_code(piece)}" if made else _code(piece)
+            continue
+        rest = piece.lstrip(_CLOSING) if at else piece
+        made += piece[: len(piece) - len(rest)]  # what follows a command closely
+        prose = _prose(rest)
+        made += f" {prose}" if made and prose else prose
+    return made
 
 
 def _word(word: str) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from mftriage.model import Owner, Triage
 from mftriage.render import words
+from mftriage.render.dimm import dimm_line
+from mftriage.render.hardware import corrected_line, error_rows, record_line
 from mftriage.render.pagemap import PageMap, page_map
 
 LINES = 25
@@ -63,7 +65,7 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
     page, panic = triage.page, triage.panic
     owner = page and page.owner
     bad = owner and owner.object
-    records = [words.record_line(record) for record in words.ranked(triage.hardware_errors)]
+    records = [record_line(row) for row in error_rows(triage)]
     inside = page_map(triage)
     poisoned = triage.poisoned_pages
     return [
@@ -73,8 +75,8 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
         _Block("", [_strip(inside)] if inside and width >= _LABEL + 85 else [], 0, 1, _DIM),
         _Block("kernel said", [words.kernel_words(triage) or ""], 1, 2),
         _Block("hardware", records, 2, 4),
-        _Block("DIMM", [words.dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
-        _Block("corrected", [words.corrected_line(c) for c in triage.corrected_errors], 0, 2),
+        _Block("DIMM", [dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
+        _Block("corrected", [corrected_line(c) for c in triage.corrected_errors], 0, 2),
         _Block("crash", [panic.message or "no message"] if panic else [], 1, 2, _BOLD),
         _Block("", [words.crash_place(panic)] if panic else [], 1, 1),
         _Block("", [words.stack(panic)] if panic else [], 1, 1),
@@ -87,9 +89,9 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
 def _lists(triage: Triage) -> list[_Block]:
     verdict = triage.verdict
     return [
-        _Block("evidence", [row.fact for row in verdict.evidence], 2, 8),
+        _Block("evidence", [row.fact for row in verdict.evidence], 4, 8),
         _Block("against", [row.fact for row in verdict.against], 1, 4),
-        _Block("do", list(triage.actions), 2, 8, _BOLD),
+        _Block("do", list(triage.actions), 4, 6, _BOLD),
         _Block(
             "not checked",
             [f"{row.what}: {row.why} → {row.remedy}" for row in triage.not_checked],

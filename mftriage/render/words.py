@@ -7,21 +7,11 @@ passes it through its own escaping function.  ``visible`` is what these have in 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import fields
-from datetime import datetime
 from typing import Literal, NamedTuple
 
 from mftriage.model import (
-    CorrectedErrors,
-    Dimm,
     DumpInfo,
-    EdacReport,
-    FirmwareRecord,
     Frame,
-    HardwareError,
-    Location,
-    MceRegisters,
     MemoryFailure,
     Owner,
     OwnerKind,
@@ -34,6 +24,7 @@ from mftriage.model import (
     VerdictKind,
 )
 from mftriage.stack import crash_site
+from mftriage.text import parsed_utc
 
 NOT_KNOWN = "not known"
 SYSCTL = "vm.panic_on_unrecoverable_memory_failure"
@@ -104,8 +95,6 @@ _FITTING: dict[OwnerKind, tuple[str, ...]] = {
     "free": ("free", "buddy"),
 }
 
-_DETAILS = 24
-_SEVERITY = ("fatal", "recoverable", "deferred", "corrected")
 
 Facts = list[tuple[str, str]]
 
@@ -176,10 +165,8 @@ def clock(seconds: float | None) -> str:
 
 def moment(utc: str) -> str:
     """Return an ISO 8601 time as "2026-11-24 03:12:41 UTC"; what is none stays as it is."""
-    try:
-        return datetime.strptime(utc, "%Y-%m-%dT%H:%M:%SZ").strftime("%Y-%m-%d %H:%M:%S UTC")
-    except ValueError:
-        return utc
+    parsed = parsed_utc(utc)
+    return f"{parsed:%Y-%m-%d %H:%M:%S} UTC" if parsed else utc
 
 
 def task(who: Task) -> str:
@@ -200,7 +187,7 @@ def stack(panic: Panic) -> str:
 def crash_place(panic: Panic) -> str:
     """Return who crashed, where and when: "in kworker/0:0[9] on CPU 0 at 10.408472"."""
     return " ".join(
-        _given(
+        given(
             panic.task and f"in {task(panic.task)}",
             panic.cpu is not None and f"on CPU {panic.cpu}",
             panic.time is not None and f"at {clock(panic.time)} s",
@@ -212,7 +199,7 @@ def crash_place(panic: Panic) -> str:
 def page_line(page: PageInfo) -> str:
     """Return the page and its state in one phrase."""
     return ", ".join(
-        _given(
+        given(
             page.pfn + (f" (physical {page.physical_address})" if page.physical_address else ""),
             page.hwpoison is not None and ("poisoned" if page.hwpoison else "not poisoned"),
             page.node is not None and f"node {page.node}",
@@ -226,11 +213,11 @@ def page_line(page: PageInfo) -> str:
 
 def page_facts(page: PageInfo) -> Facts:
     """Return what is known of the page besides its flags and its owner, label by label."""
-    return _facts(
+    return labelled(
         ("pfn", page.pfn),
         ("physical address", page.physical_address),
         ("page type", page.page_type),
-        ("poisoned", _yes_no(page.hwpoison)),
+        ("poisoned", yes_no(page.hwpoison)),
         ("refcount", page.refcount),
         ("mapcount", page.mapcount),
         ("order", page.order),
@@ -238,7 +225,7 @@ def page_facts(page: PageInfo) -> Facts:
         ("head pfn", page.head_pfn),
         ("node", page.node),
         ("zone", page.zone),
-        ("content in dump", _yes_no(page.content_in_dump)),
+        ("content in dump", yes_no(page.content_in_dump)),
     )
 
 
@@ -246,7 +233,7 @@ def owner_line(owner: Owner) -> str:
     """Return whose page it is in one phrase; the dump's own detail where there is one."""
     if owner.detail:
         return owner.detail
-    names = _given(
+    names = given(
         owner.slab_cache, owner.symbol, owner.module, owner.file, owner.task and task(owner.task)
     )
     return " ".join((OWNERS[owner.kind], *names))
@@ -254,7 +241,7 @@ def owner_line(owner: Owner) -> str:
 
 def owner_facts(owner: Owner) -> Facts:
     """Return what is known of the owner besides the slab object, label by label."""
-    return _facts(
+    return labelled(
         ("slab cache", owner.slab_cache),
         ("object size", None if owner.object_size is None else size(owner.object_size)),
         ("objects in the slab", owner.objects),
@@ -274,175 +261,17 @@ def object_line(bad: SlabObject) -> str:
     hit = bad.member and f"bad line covers {bad.member}"
     if hit and bad.offset:
         hit += f" (+{bad.offset})"
-    return ", ".join(_given(f"{bad.type or 'object'} at {bad.address}", hit, state))
+    return ", ".join(given(f"{bad.type or 'object'} at {bad.address}", hit, state))
 
 
 def object_facts(bad: SlabObject) -> Facts:
     """Return what is known of the slab object, label by label."""
-    return _facts(
+    return labelled(
         ("object", bad.address),
         ("type", bad.type),
         ("bad address at", bad.offset and f"+{bad.offset}"),
         ("member hit", bad.member),
-        ("allocated", _yes_no(bad.allocated)),
-    )
-
-
-def location_line(location: Location) -> str:
-    """Return where in the memory the error lies: "node 0, card 2, rank 1, row 6699"."""
-    values = ((field.name, getattr(location, field.name)) for field in fields(location))
-    return ", ".join(f"{_spaced(name)} {value}" for name, value in values if value is not None)
-
-
-def register_facts(mce: MceRegisters) -> Facts:
-    """Return the machine-check registers that the record has, label by label."""
-    return _facts(
-        *((_spaced(field.name), _said(getattr(mce, field.name))) for field in fields(mce))
-    )
-
-
-def record_title(record: HardwareError) -> str:
-    """Return what the record reports, in a few words: "recoverable multi-bit ECC"."""
-    what = (
-        record.error_type
-        or {True: "memory error", False: "error, not of memory", None: "error"}[record.is_memory]
-    )
-    return " ".join(_given(record.severity, what))
-
-
-def record_origin(record: HardwareError) -> str:
-    """Return where the record was read, and whether the error was injected if that is known."""
-    injected = {None: None, True: "injected", False: "not injected"}[record.injected]
-    names = {"log": "the kernel log", "memory": "the kernel's memory"}
-    media = " and in ".join(names[medium] for medium in record.media)
-    return ", ".join(_given(f"{record.source} record in {media}", injected))
-
-
-def record_line(record: HardwareError) -> str:
-    """Return a hardware record in one line."""
-    mce, dimm, location = record.mce, record.dimm, record.location
-    bank = mce and " ".join(
-        _given(
-            mce.bank is not None and f"bank {mce.bank}",
-            mce.status and f"status {mce.status}",
-        )
-    )
-    details = _given(
-        record.physical_address and f"at {record.physical_address}",
-        dimm and (dimm.label or dimm.locator or " or ".join(dimm.candidates)),
-        location and location_line(location),
-        bank,
-        record.injected and "injected",
-        record.previous_boot and "of the boot before",
-    )
-    medium = ""
-    if "memory" in record.media:
-        medium = " (log and memory)" if "log" in record.media else " (from memory)"
-    return f"{record.source}{medium}: " + ", ".join((record_title(record), *details))
-
-
-def record_facts(record: HardwareError) -> Facts:
-    """Return what the record says besides its registers and raw lines, label by label."""
-    dimm = record.dimm
-    return _facts(
-        ("severity", record.severity),
-        ("error type", record.error_type),
-        ("memory error", _yes_no(record.is_memory)),
-        ("physical address", record.physical_address),
-        ("address mask", record.physical_address_mask),
-        ("location", record.location and location_line(record.location)),
-        (
-            "DIMM",
-            dimm and ", ".join(_given(dimm.label, dimm.locator, dimm.handle, *dimm.candidates)),
-        ),
-        ("errors", record.count if record.count and record.count > 1 else None),
-        ("of the boot before", "yes" if record.previous_boot else None),
-        *_nested("firmware", record.firmware),
-        *_nested("EDAC", record.edac),
-        ("other fields", "; ".join(f"{d.name}: {d.value}" for d in record.details[:_DETAILS])),
-        (
-            "logged at" if "log" in record.media else "happened at",
-            None if record.time is None else f"{_when(record)} s",
-        ),
-        ("hardware's clock", record.wall_time and moment(record.wall_time)),
-    )
-
-
-def _nested(prefix: str, part: FirmwareRecord | EdacReport | None) -> Facts:
-    """What a part of a record says, label by label."""
-    if part is None:
-        return []
-    return _facts(
-        *((f"{prefix} {_spaced(f.name)}", _said(getattr(part, f.name))) for f in fields(part))
-    )
-
-
-def corrected_line(entry: CorrectedErrors) -> str:
-    """Return the corrected errors of one place in one line: "DIMM_A1: 262 errors, 12.5 an hour, the same row"."""
-    return ", ".join(
-        _given(
-            f"{entry.place}: {count(entry.count, 'error')}",
-            entry.per_hour is not None and f"{entry.per_hour:g} an hour",
-            entry.same and "the same " + " and ".join(entry.same),
-        )
-    )
-
-
-def ranked(records: Iterable[HardwareError]) -> list[HardwareError]:
-    """Return the records with the worst first: memory before the rest, then by severity."""
-
-    def rank(record: HardwareError) -> tuple[bool, bool, int]:
-        severity = record.severity
-        return (
-            record.previous_boot,
-            record.is_memory is False,
-            _SEVERITY.index(severity) if severity else len(_SEVERITY),
-        )
-
-    return sorted(records, key=rank)
-
-
-def dimm_name(dimm: Dimm) -> str:
-    """Return the name to look for on the board; "not known" where nothing names it."""
-    return (
-        dimm.label
-        or dimm.locator
-        or dimm.bank_locator
-        or " or ".join(dimm.candidates)
-        or (dimm.handle and f"SMBIOS handle {dimm.handle}")
-        or NOT_KNOWN
-    )
-
-
-def dimm_line(dimm: Dimm) -> str:
-    """Return the DIMM in one line, with how it was found."""
-    maker = " ".join(
-        _given(
-            dimm.size_bytes is not None and size(dimm.size_bytes or 0),
-            dimm.manufacturer,
-            dimm.part_number,
-        )
-    )
-    line = ", ".join(
-        _given(dimm_name(dimm), maker, dimm.serial_number and f"serial {dimm.serial_number}")
-    )
-    return f"{line}: {dimm.how}" if dimm.how else line
-
-
-def dimm_facts(dimm: Dimm) -> Facts:
-    """Return what is known of the DIMM, label by label."""
-    return _facts(
-        ("label", dimm.label),
-        ("locator", dimm.locator),
-        ("bank locator", dimm.bank_locator),
-        ("manufacturer", dimm.manufacturer),
-        ("part number", dimm.part_number),
-        ("serial number", dimm.serial_number),
-        ("size", None if dimm.size_bytes is None else size(dimm.size_bytes)),
-        ("SMBIOS handle", dimm.handle),
-        ("one of", ", ".join(dimm.candidates)),
-        ("found by", dimm.how),
-        ("how sure", dimm.certainty),
+        ("allocated", yes_no(bad.allocated)),
     )
 
 
@@ -450,7 +279,7 @@ def failure_line(failure: MemoryFailure) -> str:
     """Return a memory-failure event in the kernel's words: '"reserved kernel page": ignored'."""
     killed = failure.killed and "killed " + ", ".join(map(task, failure.killed))
     return ", ".join(
-        _given(
+        given(
             f'"{failure.page_type or "?"}": {failure.action or "?"}',
             failure.panicked and "panicked",
             killed,
@@ -483,9 +312,9 @@ def kernel_words(triage: Triage) -> str | None:
 def host_line(dump: DumpInfo) -> str:
     """Return host, kernel, uptime and time of the crash in one line."""
     return ", ".join(
-        _given(
+        given(
             dump.hostname,
-            " ".join(_given(dump.kernel_release, dump.arch)),
+            " ".join(given(dump.kernel_release, dump.arch)),
             dump.uptime_seconds is not None and f"up {duration(dump.uptime_seconds or 0)}",
             dump.crash_time and moment(dump.crash_time),
         )
@@ -494,9 +323,9 @@ def host_line(dump: DumpInfo) -> str:
 
 def dump_line(dump: DumpInfo) -> str:
     """Return the file in one line: its path, size and format, and where symbols came from."""
-    kind = " ".join(_given(dump.size_bytes is not None and size(dump.size_bytes or 0), dump.format))
+    kind = " ".join(given(dump.size_bytes is not None and size(dump.size_bytes or 0), dump.format))
     cut = dump.complete is False and "cut short"
-    return ", ".join(_given(dump.path, kind, cut, f"read with {SYMBOLS[dump.symbols]}"))
+    return ", ".join(given(dump.path, kind, cut, f"read with {SYMBOLS[dump.symbols]}"))
 
 
 def host_facts(triage: Triage) -> Facts:
@@ -504,7 +333,7 @@ def host_facts(triage: Triage) -> Facts:
     dump = triage.dump
     sysctl = triage.panic_on_unrecoverable_memory_failure
     origin = {None: None, True: "hardware", False: "injected by software"}
-    return _facts(
+    return labelled(
         ("host", dump.hostname),
         ("crashed at", dump.crash_time and moment(dump.crash_time)),
         ("uptime", None if dump.uptime_seconds is None else duration(dump.uptime_seconds)),
@@ -514,18 +343,21 @@ def host_facts(triage: Triage) -> Facts:
         ("taint", None if dump.taint is None else " ".join(dump.taint) or "none"),
         ("page size", None if dump.page_size is None else size(dump.page_size)),
         (SYSCTL, sysctl),
-        ("memory failures come from", origin[triage.hw_memory_failure]),
+        (
+            "memory failures come from",
+            origin[triage.hw_memory_failure] if triage.memory_failures else None,
+        ),
         ("poisoned pages counted", triage.num_poisoned_pages),
     )
 
 
 def dump_facts(dump: DumpInfo) -> Facts:
     """Return what is known of the file, label by label."""
-    return _facts(
+    return labelled(
         ("dump", dump.path),
         ("size", None if dump.size_bytes is None else size(dump.size_bytes)),
         ("format", dump.format),
-        ("complete", _yes_no(dump.complete)),
+        ("complete", yes_no(dump.complete)),
         ("symbols from", SYMBOLS[dump.symbols]),
     )
 
@@ -561,11 +393,6 @@ def steps(triage: Triage) -> list[Step]:
     return made
 
 
-def _when(record: HardwareError) -> str:
-    """The record's time; struct mce knows only the second."""
-    return clock(record.time) if record.time_is_exact else f"{record.time:.0f} (to the second)"
-
-
 def error_to_crash(triage: Triage) -> str | None:
     """Return how long the machine lived after the first error whose time is known exactly."""
     made = [step for step in steps(triage) if step.seconds is not None and step.exact]
@@ -576,25 +403,28 @@ def error_to_crash(triage: Triage) -> str | None:
     return duration(crashes[-1] - errors[0])
 
 
-def _given(*values: object) -> list[str]:
+def given(*values: object) -> list[str]:
     """Keep the phrases; a fact that is not known has made no string here, or an empty one."""
     return [value for value in values if isinstance(value, str) and value]
 
 
-def _facts(*rows: tuple[str, object]) -> Facts:
+def labelled(*rows: tuple[str, object]) -> Facts:
+    """Keep the rows whose value is known."""
     return [(label, str(value)) for label, value in rows if value not in (None, "", ())]
 
 
-def _yes_no(value: bool | None) -> str | None:
+def yes_no(value: bool | None) -> str | None:
+    """Return yes or no; ``None`` for what is not known."""
     return None if value is None else "yes" if value else "no"
 
 
-def _said(value: object) -> object:
-    """A value of a record for people: a list as words, a yes or nothing."""
+def told(value: object) -> object:
+    """Return a value of a record for people: a list as words, a yes or nothing."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return ("yes" if value else None) if isinstance(value, bool) else value
 
 
-def _spaced(name: str) -> str:
+def spaced(name: str) -> str:
+    """Return the name of a field as words."""
     return name.replace("_", " ")

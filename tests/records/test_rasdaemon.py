@@ -89,6 +89,7 @@ def test_corrected_errors_by_dimm(tmp_path: Path) -> None:
     assert (first.first_time, first.last_time) == ("2026-11-22T10:00:00Z", "2026-11-22T12:00:00Z")
     assert first.same == ("page", "row", "bank", "column") and first.source == "rasdaemon"
     assert (first.first, first.last, first.on_failed) == (None, None, ())
+    assert first.scattered == ()
     assert (second.place, second.count, second.per_hour, second.same) == ("DIMM_B1", 1, None, ())
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["db"]
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -20,14 +21,14 @@ from tests.render.strategies import HOSTILE, QUICK, saturate, triages
 _VOID = {"meta", "path", "circle", "rect"}
 _TAGS = {
     "html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section",
-    "article", "div", "p", "span", "b", "small", "code", "pre", "h1", "h2", "h3", "h4", "dl", "dt",
-    "dd", "ol", "li", "table", "caption", "thead", "tbody", "tr", "th", "td", "time", "details",
+    "div", "p", "span", "b", "small", "code", "pre", "h1", "h2", "h3", "dl", "dt",
+    "dd", "ol", "ul", "li", "table", "caption", "thead", "tbody", "tr", "th", "td", "time", "details",
     "summary", "figure", "figcaption", "svg", "path", "circle", "rect", "text",
 }  # fmt: skip
 _ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "class", "id", "scope", "aria-labelledby",
     "aria-label", "aria-hidden", "role", "datetime", "viewbox", "width", "height", "d", "cx", "cy",
-    "r", "x", "y", "tabindex", "open",
+    "r", "x", "y", "tabindex", "colspan",
 }  # fmt: skip
 
 
@@ -110,10 +111,20 @@ def test_any_triage_injects_nothing(triage: Triage) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=ascii)
 def test_hostile_string_changes_no_element(hostile: str) -> None:
-    # The same elements and attributes as with a harmless string of the same kind.
-    harmless = "w" * len(hostile)
-    page = check(render(saturate(FULL, hostile), "html"))
-    assert page.shape == check(render(saturate(FULL, harmless), "html")).shape
+    # The same elements and attributes as with a harmless string of the same kind; but that back-ticks in what to do
+    # make a command of what they hold.
+    def shape(text: str) -> list[tuple[str, tuple[str, ...]]]:
+        page = check(render(saturate(FULL, text), "html"))
+        return [element for element in page.shape if element != ("code", ())]
+
+    assert shape(hostile) == shape("w" * len(hostile))
+
+
+def test_commands_of_what_to_do_stand_out() -> None:
+    triage = replace(ARM64_GHES, actions=("Type `a <b>`, then go on.", "An odd ` stays."))
+    html = render(triage, "html")
+    assert "<li>Type <code>a &lt;b&gt;</code>, then go on.</li>" in html
+    assert "<li>An odd ` stays.</li>" in html
 
 
 @pytest.mark.parametrize("name", SAMPLES)

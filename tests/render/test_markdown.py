@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,8 @@ _SAFE = {
     "heading", "paragraph", "inline", "text", "code_inline", "strong", "fence",
     "bullet_list", "ordered_list", "list_item", "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
+# The only HTML: what folds a record away.
+_FOLDS = {"<details><summary>All that the record says</summary>\n", "</details>\n"}
 # What GitHub and GitLab turn into links after they have rendered the Markdown.
 _REFERENCE = re.compile(r"[@#~$<>\[\]{}|*_`\\]|!\S|://|www\.|(?i:\bgh-\d)|:\w+:")
 
@@ -39,8 +42,13 @@ def check(markdown: str) -> list[Token]:
     markdown.encode()
     assert all(line.isprintable() for line in markdown.split("\n"))
     found = list(tokens(markdown))
-    columns = 0
+    columns = depth = 0
     for token in found:
+        if token.type == "html_block":
+            assert token.content in _FOLDS
+            depth += 1 if token.content.startswith("<details>") else -1
+            assert depth in (0, 1)
+            continue
         kind = re.sub("_(open|close)$", "", token.type)
         assert kind in _SAFE, (token.type, token.content)
         if kind == "text":
@@ -49,6 +57,7 @@ def check(markdown: str) -> list[Token]:
             assert not _REFERENCE.search(text), text
         if token.type == "fence":
             assert token.info == "text"
+    assert depth == 0
     for block in re.split("\n\n", markdown):
         if block.startswith("| "):
             rows = [line.count("|") for line in block.rstrip("\n").split("\n")]
@@ -107,3 +116,13 @@ def test_unknown_facts_are_left_out() -> None:
     report = render(INCONCLUSIVE, "markdown")
     assert "None" not in report
     assert "### Page" not in report
+
+
+def test_commands_of_what_to_do_are_code() -> None:
+    triage = replace(
+        ARM64_GHES, actions=("Type `a > /b_c`, then (or `d`). An odd one", "An odd ` stays")
+    )
+    markdown = render(triage, "markdown")
+    assert "1. Type `a > /b_c`, then (or `d`). An odd one\n" in markdown
+    assert "1. An odd `` ` `` stays\n" in markdown
+    check(markdown)

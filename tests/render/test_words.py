@@ -10,6 +10,7 @@ import pytest
 from mftriage import model
 from mftriage.model import Frame, Panic, Triage
 from mftriage.render import words
+from mftriage.render.hardware import ranked
 from mftriage.render.pagemap import PageMap, page_map
 from tests.render.samples import ARM64_GHES, INCONCLUSIVE, UNRELATED_SYSRQ, X86_SYSCTL_PANIC
 
@@ -93,7 +94,7 @@ def test_stack_drops_the_way_of_dying_but_never_everything() -> None:
 def test_worst_record_of_memory_comes_first() -> None:
     records = ARM64_GHES.hardware_errors
     other = replace(records[0], severity="fatal", is_memory=False)
-    assert words.ranked((other, *reversed(records))) == [*records, other]
+    assert ranked((other, *reversed(records))) == [*records, other]
 
 
 def test_error_to_crash() -> None:

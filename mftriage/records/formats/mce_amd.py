@@ -15,7 +15,8 @@ from dataclasses import replace
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError, MceRegisters, Severity
 from mftriage.pattern import Pattern
-from mftriage.records.mce import VENDOR_AMD, error_class, error_words, flags, is_umc
+from mftriage.records.mce import VENDOR_AMD, error_class, flags, is_umc
+from mftriage.registers.x86 import error_words
 
 MARKERS = ("[Hardware Error]",)
 FOREIGN = "}[Hardware Error]"
