@@ -27,7 +27,7 @@ _CRUCIAL = re.compile(
     r"emory [Ff]ailure|MCE 0x|not syncing|Oops|Internal error|BUG:? |Unable to handle|general protection|SError|njecting|oft.[Oo]fflin|npoison|"
     r"Linux version|RIP: |pc : |Tainted|achine check:|Machine Check|pgtable:|suppressed|x29: |x8 : |R[A-D]X: "
 )
-_BULK = ("{", "EDAC ")  # how most lines of a flood begin: none of them is crucial
+_BULK = ("{", "EDAC ", "[Hardware Error]: ", "mce: [Hardware Error]: ")
 _MAX_CRUCIAL = 40_000
 _OLD_LINES, _OLD_ERRORS = 200, 20
 
@@ -137,8 +137,13 @@ def _thinned(log: list[LogRecord]) -> list[LogRecord]:
     old = [
         record
         for record in log[:-_LAST]
-        if not record.text.startswith(_BULK) and _CRUCIAL.search(record.text)
+        if not _is_bulk(record.text) and _CRUCIAL.search(record.text)
     ]
     if len(old) > _MAX_CRUCIAL:
         old = old[: _MAX_CRUCIAL // 2] + old[-_MAX_CRUCIAL // 2 :]
     return old + log[-_LAST:]
+
+
+def _is_bulk(text: str) -> bool:
+    """Whether a line is one of those that most floods are of: no crash needs it."""
+    return text.startswith(_BULK) and "achine" not in text
