@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fuzz refresh lab-check lab-smoke bench clean
+.PHONY: demo test check fuzz refresh lab-check lab-smoke bench bench-batch bench-fleet clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -52,6 +52,14 @@ lab-smoke: $(VENV)/ready
 # one and fetches the other, a gigabyte.
 bench: $(VENV)/ready
 	@$(BIN)/python tests/bench/bench.py $(if $(DUMP),$(DUMP) $(VMLINUX),$$($(BIN)/python -m fixtures.lab debuginfo))
+
+# A batch of 50 dumps beside 50 runs of analyze, and its memory over 200 (make bench-batch DUMP=vmcore).
+bench-batch: $(VENV)/ready
+	@$(BIN)/python tests/bench/batch.py $(DUMP)
+
+# The table of a fleet of a million dumps, made up: its limits are 5 s and 1.5 GB.
+bench-fleet: $(VENV)/ready
+	@$(BIN)/python -m tests.bench.fleet
 
 clean:
 	rm -rf $(VENV) out

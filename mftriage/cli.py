@@ -6,21 +6,27 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from mftriage import __version__
 from mftriage.errors import DumpError, MftriageError, UsageError
 
+if TYPE_CHECKING:
+    from mftriage.model import Triage
+
+_PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 app = typer.Typer(
     name="mftriage",
     help="Say whether a hardware memory error killed the machine, and prove it, from its crash dump.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **_PLAIN,
 )
 
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
@@ -56,11 +62,32 @@ OutputOption = Annotated[
     typer.Option("-o", "--output", metavar="FILE|DIR", help="Write there instead of to stdout."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
+RedactOption = Annotated[
+    bool,
+    typer.Option("--redact", help="Mask what identifies a host or its users by stable tokens."),
+]
+RedactMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--redact-map",
+        metavar="FILE",
+        readable=False,
+        help="--redact with this map: the key, and what each token stands for. Keep it private.",
+    ),
+]
 LeanOption = Annotated[
     bool, typer.Option("--lean", help="Leave the type and symbol tables out of the capsule.")
 ]
 ScanOption = Annotated[
     float, typer.Option("--scan-seconds", min=0.0, help="Time for the scan for poisoned pages.")
+]
+FailOnOption = Annotated[
+    str | None,
+    typer.Option("--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."),
+]
+
+FleetArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", readable=False, help="The folder that a batch wrote to.")
 ]
 
 
@@ -90,12 +117,7 @@ def analyze(
         typer.Option("--capsule", metavar="FILE", help="Also write the evidence capsule."),
     ] = None,
     lean: LeanOption = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            "--fail-on", metavar="VERDICT", help="Exit 1 for this verdict or a surer one."
-        ),
-    ] = None,
+    fail_on: FailOnOption = None,
     why: Annotated[
         bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
     ] = False,
@@ -109,12 +131,15 @@ def analyze(
     ] = None,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Triage one dump and report on stdout."""
     from mftriage.triage import analyze as run
 
-    if fail_on is not None and fail_on not in _ORDER:
-        raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
+    _check_fail_on(fail_on)
+    if (redact or redact_map is not None) and (capsule is not None or why):
+        raise _unmasked("--why" if capsule is None else "--capsule")
     wanted = _formats(formats, output)
     analysis = run(
         path,
@@ -130,14 +155,166 @@ def analyze(
             write(analysis, capsule, lean=lean, force=force)
     finally:
         analysis.close()
-    _emit(analysis.triage, wanted, output, force)
+    _emit(_redacted(analysis.triage, redact, redact_map), wanted, output, force)
     if why and analysis.facts is not None:
         from mftriage.verdict.explain import why as reasons
 
         sys.stderr.write(reasons(analysis.facts) + "\n")
-    verdict = analysis.triage.verdict.kind
-    if fail_on is not None and verdict in _ORDER and _ORDER.index(verdict) <= _ORDER.index(fail_on):
+    if _fails(fail_on, analysis.triage.verdict.kind):
         raise typer.Exit(1)
+
+
+@app.command()
+def batch(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder with dumps in it, or a single file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Dumps at a time; one a CPU by default.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only what changed since: 7d, 2026-11-23."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, help="Analyse the newest N of the new ones.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Later runs that try a failed dump again.")
+    ] = 2,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="The most that one dump may take.")
+    ] = "10m",
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="The most memory that one may take.")
+    ] = "2G",
+    capsules: Annotated[
+        bool, typer.Option("--capsules", help="Also write each dump's evidence capsule (lean).")
+    ] = False,
+    symbols: SymbolsOption = None,
+    scan_seconds: ScanOption = 10.0,
+    fail_on: FailOnOption = None,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
+) -> None:
+    """Triage all new dumps of a folder: the nightly job of a fleet."""
+    import time
+
+    from mftriage.fleet import batch as fleet
+    from mftriage.fleet import progress, units
+
+    _check_fail_on(fail_on)
+    if redact and redact_map is None:
+        redact_map = out / "redact-map"
+    if redact_map is not None and capsules:
+        raise _unmasked("--capsules")
+    named = None if redact_map is None else str(redact_map.absolute())
+    plan = fleet.Plan(
+        fleet.Settings(symbols, scan_seconds, capsules, named),
+        fleet.Limits(units.duration(timeout), units.size(memory)),
+        jobs or len(os.sched_getaffinity(0)),
+        None if since is None else units.moment(since, time.time()),
+        limit,
+        retries,
+    )
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))
+    _print(progress.summary_text(summary, out))
+    if any(_fails(fail_on, verdict) for verdict in summary.verdicts):
+        raise typer.Exit(1)
+    if summary.all["failed"]:
+        raise typer.Exit(4)
+
+
+class _Fleet(typer.core.TyperGroup):
+    """``fleet DIR`` is short for ``fleet table DIR``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no word of the group's belongs to the table."""
+        known = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if known else ["table", *args])
+
+
+fleet_app = typer.Typer(cls=_Fleet, help="The results of a batch as one table.", **_PLAIN)
+app.add_typer(fleet_app, name="fleet")
+
+
+@fleet_app.command("table", epilog="mftriage fleet prune -h: remove reports of long ago.")
+def fleet_table(
+    folder: FleetArgument,
+    fmt: Annotated[
+        str,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="FORMAT",
+            help="table, csv, parquet, json, markdown or html (a dashboard).",
+        ),
+    ] = "table",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="GROUP",
+            help="dimm, host, slab_cache, owner, kernel, signature, cause or week.",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
+) -> None:
+    """Show who offends again, and the fleet's figures; or all dumps as data or a dashboard."""
+    from mftriage.fleet import file_name, render
+    from mftriage.fleet.layout import unwritable, write_whole
+    from mftriage.text import clean
+
+    target = None if output is None else Path(output)
+    if target is not None and output is not None and (output.endswith("/") or target.is_dir()):
+        target /= file_name(fmt)
+    if target is not None and target.exists() and not force:
+        raise UsageError(f"{str(target)!r} exists", "add --force to write over it")
+    if redact and redact_map is None:
+        redact_map = folder / "redact-map"
+    made, problems = render(
+        folder, fmt, by=by, width=_width(), target=target, redact_map=redact_map
+    )
+    for problem in problems:
+        _tell(f"mftriage: left out: {clean(problem)}\n")
+    if target is None:
+        if fmt == "parquet":
+            raise UsageError("parquet is no text", "write it to a file: -o FILE")
+        _print(made.decode().rstrip("\n"))
+        return
+    try:
+        write_whole(target, made)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    _wrote(target)
+
+
+@fleet_app.command("prune")
+def fleet_prune(
+    folder: FleetArgument,
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="TIME", help="Remove reports of older analyses: 90d.")
+    ],
+    keep_capsules: Annotated[
+        str | None,
+        typer.Option("--keep-capsules", metavar="TIME", help="Another time for capsules."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove reports and capsules of long ago; the table stays as it is."""
+    from mftriage.fleet import units
+    from mftriage.fleet.prune import prune
+    from mftriage.render.words import count, size
+
+    capsules = None if keep_capsules is None else units.duration(keep_capsules)
+    gone = prune(folder, units.duration(keep), keep_capsules=capsules, dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    _print(f"{verb} {count(gone.files, 'file')}, {size(gone.size_bytes)}")
 
 
 @app.command("capsule")
@@ -170,6 +347,8 @@ def convert(
     formats: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
 ) -> None:
     """Render a saved JSON result in another format."""
     from mftriage.codec import from_json
@@ -182,7 +361,7 @@ def convert(
             "name a JSON result of mftriage",
         ) from error
     wanted = _formats(formats, output)
-    _emit(from_json(text), wanted, output, force)
+    _emit(_redacted(from_json(text), redact, redact_map), wanted, output, force)
 
 
 @app.command()
@@ -212,6 +391,18 @@ def explain(rule: Annotated[str | None, typer.Argument(metavar="[RULE]")] = None
     _print(explained(rule, RULES[rule]))
 
 
+def _check_fail_on(fail_on: str | None) -> None:
+    if fail_on is not None and fail_on not in _ORDER:
+        raise UsageError(f"--fail-on knows no verdict {fail_on!r}", f"one of: {', '.join(_ORDER)}")
+
+
+def _fails(fail_on: str | None, verdict: str) -> bool:
+    """Whether a verdict is at or above the one of ``--fail-on``."""
+    if fail_on is None or verdict not in _ORDER:
+        return False
+    return _ORDER.index(verdict) <= _ORDER.index(fail_on)
+
+
 def _formats(formats: list[str] | None, output: str | None) -> list[str]:
     """The formats that are wanted, each once."""
     from mftriage.render import FORMATS
@@ -231,19 +422,33 @@ def _formats(formats: list[str] | None, output: str | None) -> list[str]:
     return wanted
 
 
-def _emit(triage: object, formats: list[str], output: str | None, force: bool) -> None:
-    """Write each format: to stdout, a file, or a folder (one file a format)."""
-    from mftriage.model import Triage
-    from mftriage.render import render, suffix
-    from mftriage.text import clean
+def _unmasked(option: str) -> UsageError:
+    return UsageError(f"{option} shows what --redact masks", f"drop {option} or --redact")
 
-    assert isinstance(triage, Triage)
+
+def _redacted(triage: Triage, wanted: bool, path: Path | None) -> Triage:
+    """The triage without what identifies, if that is wanted."""
+    if not wanted and path is None:
+        return triage
+    from mftriage.redact import redacting
+
+    if path is None:
+        from platformdirs import user_data_path
+
+        path = user_data_path("mftriage") / "redact-map"
+    with redacting(path) as redactor:
+        return redactor.triage(triage)
+
+
+def _emit(triage: Triage, formats: list[str], output: str | None, force: bool) -> None:
+    """Write each format: to stdout, a file, or a folder (one file a format)."""
+    from mftriage.render import render, suffix
+
     if output is None:
         for name in formats:
             terminal = sys.stdout is not None and sys.stdout.isatty()
             color = name == "text" and terminal and not os.environ.get("NO_COLOR")
-            width = os.get_terminal_size().columns if terminal else 100
-            _print(render(triage, name, color=color, width=width).rstrip("\n"))
+            _print(render(triage, name, color=color, width=_width()).rstrip("\n"))
         return
     folder = output.endswith("/") or os.path.isdir(output) or len(formats) > 1
     for name in formats:
@@ -257,8 +462,20 @@ def _emit(triage: object, formats: list[str], output: str | None, force: bool) -
             raise UsageError(
                 f"can't write {str(target)!r}: {error.strerror}", "choose another place with -o"
             ) from error
-        shown = clean(str(target)).replace("\n", "\\n")
-        _tell(f"wrote {shown}\n")
+        _wrote(target)
+
+
+def _wrote(target: Path) -> None:
+    from mftriage.text import clean
+
+    shown = clean(str(target)).replace("\n", "\\n")
+    _tell(f"wrote {shown}\n")
+
+
+def _width() -> int:
+    """Columns of the terminal that stdout is; 100 where it is none."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return os.get_terminal_size().columns if terminal else 100
 
 
 def _print(text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from mftriage.errors import UsageError
 from mftriage.model import SCHEMA_VERSION, Triage
 
-__all__ = ["from_json", "schema", "to_dict", "to_json"]
+__all__ = ["dumps", "from_json", "schema", "to_dict", "to_json"]
 
 _ANEW = "make one with `mftriage analyze DUMP -f json`"
 
@@ -39,8 +39,13 @@ def to_json(triage: Triage) -> str:
 
     Control characters are escaped, so that it may be printed on a terminal.
     """
-    text = json.dumps(to_dict(triage), indent=2, ensure_ascii=False, allow_nan=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+    return dumps(triage, indent=2) + "\n"
+
+
+def dumps(value: object, indent: int | None = None) -> str:
+    """Return dataclasses, dicts, tuples and plain values as JSON, as safe as ``to_json``'s."""
+    text = json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def from_json(text: str) -> Triage:
@@ -99,6 +104,8 @@ def _plain(value: object) -> object:
         return value if math.isfinite(value) else None
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return value

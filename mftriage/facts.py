@@ -128,7 +128,7 @@ class Facts:
         """
         left: dict[str, list[MemoryFailure]] = {}
         seen: set[str] = set()  # pages that failed before for a reason of their own
-        for event in self.memory_failures:
+        for event in self.before_crash():
             again = "already" in (event.page_type or "")
             if event.action == "recovered":
                 left[event.pfn] = []  # taken out of use, whatever was said of it before
@@ -137,19 +137,27 @@ class Facts:
             if not again:
                 seen.add(event.pfn)
         kept = {id(event) for events in left.values() for event in events}
-        freed = {r.pfn: r.time or 0.0 for r in self.page_requests if r.kind == "unpoison"}
+        freed = {
+            r.pfn: r.time or 0.0
+            for r in self.page_requests
+            if r.kind == "unpoison" and "software-unpoisoned" in (r.result or "").lower()
+        }
         return [
             e
             for e in self.memory_failures
             if id(e) in kept and not (e.pfn in freed and (e.time or 0.0) <= freed[e.pfn])
         ]
 
+    def before_crash(self) -> list[MemoryFailure]:
+        """The failures that the crash can come of."""
+        return [event for event in self.memory_failures if not event.after_crash]
+
     def failed_pfns(self) -> list[int]:
         """Every page with a failure that this boot knows of, what became of it or not.
 
         An address of the crash in one that was recovered speaks too: the kernel had given it up.
         """
-        logged = dict.fromkeys(int(event.pfn, 16) for event in self.memory_failures)
+        logged = dict.fromkeys(int(event.pfn, 16) for event in self.before_crash())
         return [*logged, *(pfn for pfn in sorted(self.untold()) if pfn not in logged)]
 
     def unhandled_records(self) -> list[HardwareError]:
@@ -160,8 +168,13 @@ class Facts:
             for r in self.hardware_errors
             if r.is_memory
             and r.severity == "recoverable"
+            and not self._is_later(r)
             and not (told and self.pfn_of(r.physical_address) in (None, *told))
         ]
+
+    def _is_later(self, record: HardwareError) -> bool:
+        died = self.panic.time if self.panic else None
+        return died is not None and record.time is not None and record.time > died
 
     def pfn_of(self, address: str | None) -> int | None:
         """The page that an address lies in; ``None`` where the size of a page is not known."""

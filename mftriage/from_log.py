@@ -20,10 +20,11 @@ from mftriage.model import (
     Panic,
     hexed,
 )
-from mftriage.records.crash import crash_from_log, crash_registers, oops_message
+from mftriage.records.crash import crash_from_log, crash_line, crash_registers, oops_message
 from mftriage.records.digest import Digest
 from mftriage.records.faults import (
     held_addresses,
+    no_bad_cell,
     record_ties,
     reported,
     table_ties,
@@ -32,7 +33,12 @@ from mftriage.records.faults import (
 from mftriage.records.gaps import gaps, without_record
 from mftriage.records.injection import injected_by_stack, mark_injected
 from mftriage.records.linear import log_ties
-from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
+from mftriage.records.memory_failure import (
+    injected_pfns,
+    marked_after,
+    memory_failures,
+    page_requests,
+)
 from mftriage.records.page_size import addressed, arch_of, page_size_of
 from mftriage.records.registers import Registers
 from mftriage.text import clean
@@ -80,7 +86,7 @@ def _facts(source: LogFile) -> Facts:
     bare = memory_failures(log, None)
     size = page_size_of(log, arch, now.errors, bare)
     errors = [addressed(error, size) for error in mark_injected(now.errors, log, bare)]
-    failures = memory_failures(log, size)
+    failures = marked_after(memory_failures(log, size), log, crash_line(log))
     earlier_errors = [
         addressed(error, size)
         for boot in boots[max(0, at - _MAX_BOOTS) : at]
@@ -111,7 +117,7 @@ def _facts(source: LogFile) -> Facts:
         log=log,
         crashed=panic is not None or (None if only_capture else False),
         panic=panic,
-        oops=oops_message(log, panic.time) if panic else None,
+        oops=oops_message(log) if panic else None,
         memory_failures=(*earlier_failures, *failures),
         injected_pfns=injected,
         hardware_errors=(*earlier_errors, *errors),
@@ -122,7 +128,7 @@ def _facts(source: LogFile) -> Facts:
     facts.not_checked = list(_not_checked(facts, now, errors, failures, bool(injected)))
     _add_places(facts)
     if panic is not None:
-        _add_ties(facts, panic, crash_registers(log, panic))
+        _add_ties(facts, panic, crash_registers(log))
     return facts
 
 
@@ -135,7 +141,7 @@ def _is_capture(boot: Digest) -> bool:
 
 def _add_ties(facts: Facts, panic: Panic, registers: Registers) -> None:
     """The failed pages that the crash's own record, or an address of it, lies in."""
-    facts.registers_known = bool(registers.values)
+    facts.registers_known = registers.shown
     size, arch = facts.dump.page_size, facts.dump.arch
     pfns = facts.failed_pfns()
     if size is None or not pfns:
@@ -143,11 +149,15 @@ def _add_ties(facts: Facts, panic: Panic, registers: Registers) -> None:
     touched = touched_by(panic, registers, arch)
     held = held_addresses(panic, registers, touched)
     facts.panic = replace(panic, access=reported(panic, touched))
-    facts.ties = (
+    ties = (
         *record_ties(panic, facts.hardware_errors, pfns, size),
         *table_ties(registers, arch, pfns, size),
         *log_ties(held, pfns, size, arch, facts.hardware_errors),
     )
+    facts.ties = ties
+    if not any(tie.how in ("record", "access") for tie in ties):
+        words = no_bad_cell(facts.panic, facts.panic.access, registers)
+        facts.elsewhere = (words,) if words else ()
 
 
 def _add_places(facts: Facts) -> None:

@@ -94,19 +94,8 @@ def open_log(path: Path) -> LogFile | None:
             )
         file.close()
         return None
-    layers = ["log"]
-    stream: BinaryIO = _Rejoined(head, cast(BinaryIO, file))  # type: ignore[assignment]
-    kind = next((name for magic, name in _PACKED if head.startswith(magic)), None)
-    if kind is not None:
-        stream = _unpacked(stream, kind)
-        layers.append(kind)
-        try:
-            head = stream.read(_SNIFF)
-        except Exception:
-            # damaged from the start, in any library's own words
-            head = b""
-        stream = _Rejoined(head, stream)  # type: ignore[assignment]
-    if not head or head.startswith(_DUMPS) or not _is_text(head):
+    kind, head, stream = _unwrapped(head, cast(BinaryIO, file))
+    if not head or head.startswith(_DUMPS) or not looks_like_text(head):
         if standard:
             raise DumpError(
                 "what comes from standard input is empty"
@@ -118,7 +107,7 @@ def open_log(path: Path) -> LogFile | None:
         return None
     size = None if standard else path.stat().st_size
     name = "standard input" if standard else str(path)
-    return LogFile(name, "+".join(layers), size, stream)
+    return LogFile(name, f"log+{kind}" if kind else "log", size, stream)
 
 
 def located_log(path: Path) -> Path:
@@ -128,14 +117,27 @@ def located_log(path: Path) -> Path:
             return path
     except OSError:
         return path
-    from mftriage.dump.locate import log_alone
+    from mftriage.locate import log_alone
 
     return log_alone(path) or path
 
 
-def not_a_log() -> DumpError:
+class NotALogError(DumpError):
+    """A text without a single message of a kernel."""
+
+
+def peek(path: Path) -> bytes:
+    """The first 64 KiB of a file, with one layer of packing taken off; what can't be read is empty."""
+    try:
+        with path.open("rb") as file:
+            return _unwrapped(_peek(file, False), file)[1]
+    except OSError:
+        return b""
+
+
+def not_a_log() -> NotALogError:
     """The error for a text without a single message of a kernel."""
-    return DumpError(
+    return NotALogError(
         "this is not a crash dump (neither an ELF core nor kdump-compressed), nor a kernel log: no line of it is a kernel's",
         "name a vmcore, the folder that kdump wrote it to, or the output of dmesg",
     )
@@ -196,7 +198,23 @@ def _unpacked(stream: BinaryIO, kind: str) -> BinaryIO:
     )
 
 
-def _is_text(head: bytes) -> bool:
+def _unwrapped(head: bytes, file: BinaryIO) -> tuple[str | None, bytes, BinaryIO]:
+    """How a file is packed, its first bytes without that, and all of it from there."""
+    stream: BinaryIO = _Rejoined(head, file)  # type: ignore[assignment]
+    kind = next((name for magic, name in _PACKED if head.startswith(magic)), None)
+    if kind is None:
+        return None, head, stream
+    stream = _unpacked(stream, kind)
+    try:
+        head = stream.read(_SNIFF)
+    except Exception:
+        # damaged from the start, in any library's own words
+        head = b""
+    return kind, head, _Rejoined(head, stream)  # type: ignore[return-value]
+
+
+def looks_like_text(head: bytes) -> bool:
+    """Whether a file that begins so is a text."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True
     odd = len(head) - len(head.translate(None, _ODD))

@@ -116,11 +116,15 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What killed the machine, how sure that is, and what speaks for and against it."""
+    """What killed the machine, how sure that is, and what speaks for and against it.
+
+    ``pfn`` is the page that it is about, where it is about one.
+    """
 
     kind: VerdictKind
     confidence: Confidence
     summary: str
+    pfn: str | None = None
     evidence: tuple[Fact, ...] = ()
     against: tuple[Fact, ...] = ()
 
@@ -209,6 +213,7 @@ class MemoryFailure:
 
     ``unhandlable`` says that the kernel could not take hold of the page (get_any_page), ``references``
     how many users it still had after the action; ``notes`` are its other words on the page.
+    ``after_crash`` marks one that was logged behind the crash's first line, which it did not cause.
     ``previous_boot`` marks one of an earlier boot in the same log: that page is bad no longer
     by this kernel's reckoning.
     """
@@ -224,6 +229,7 @@ class MemoryFailure:
     references: int | None = None
     notes: tuple[str, ...] = ()
     previous_boot: bool = False
+    after_crash: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

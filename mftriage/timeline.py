@@ -53,9 +53,12 @@ def _touch(facts: Facts, page: PageInfo) -> TimelineEntry:
     who = f"{where}()" if where else "the kernel"
     if panic.task is not None:
         who += f" in task {panic.task.comm} (pid {panic.task.pid})"
-    how = f": {panic.access.instruction} at {panic.access.address}" if panic.access else ""
+    access = panic.access
+    touches = any(t.how == "access" and f"{t.pfn:#x}" == page.pfn for t in facts.ties)
+    how = f": {access.instruction} at {access.address}" if access and touches else ""
+    what = "touches" if touches else "crashes over"
     return TimelineEntry(
         time=panic.time if oops is None else oops,
         kind="note",
-        text=f"{who} touches page {page.pfn}{how}",
+        text=f"{who} {what} page {page.pfn}{how}",
     )

@@ -181,12 +181,8 @@ def _with_syndrome(panic: Panic | None) -> Panic | None:
 
 def _page(facts: Facts, verdict: Verdict) -> PageInfo | None:
     """The page that the verdict is about; else that of the worst failure, else of the last one."""
-    candidates: list[int] = []
-    if verdict.kind == "unrecoverable-panic":
-        candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
-    elif verdict.kind == "delayed-crash":
-        candidates += [tie.pfn for tie in facts.ties]
-    elif verdict.kind == "fatal-hardware-error":
+    candidates = [] if verdict.pfn is None else [int(verdict.pfn, 16)]
+    if verdict.kind == "fatal-hardware-error":
         candidates += [int(e.pfn, 16) for e in facts.memory_failures if e.panicked]
         for record in reversed(facts.hardware_errors):
             pfn = facts.pfn_of(record.physical_address)

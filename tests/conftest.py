@@ -13,9 +13,10 @@ from tests.craft import FIXTURES
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that a test does may end up in the user's cache folder, or come from it."""
+    """Nothing that a test does may end up in the user's folders, or come from them."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
     patch.delenv("DEBUGINFOD_URLS", raising=False)
     yield
     patch.undo()

@@ -13,8 +13,17 @@ import zstandard
 
 from fixtures.lab.accuracy import without_types
 from fixtures.lab.compare import compare
-from fixtures.lab.gallery import FIXTURES, ROOT, expected_text, golden, triage_of, truth_of
+from fixtures.lab.gallery import (
+    FIXTURES,
+    ROOT,
+    expected_text,
+    fleet_reports,
+    golden,
+    triage_of,
+    truth_of,
+)
 from fixtures.lab.kept import KEPT
+from mftriage.codec import from_json
 from mftriage.render import FORMATS, render
 
 # One fixture of each architecture where one is enough: cutting a full capsule takes seconds.
@@ -119,3 +128,9 @@ def test_version_and_rules() -> None:
     listed = run("explain").stdout
     assert "sysctl-panic" in listed
     assert "mm/memory-failure.c" in run("explain", "sysctl-panic").stdout
+
+
+def test_golden_fleet() -> None:
+    triages = {f.name: from_json(golden(f, "json").read_text(encoding="utf-8")) for f in FIXTURES}
+    for path, text in fleet_reports(triages).items():
+        assert path.read_text(encoding="utf-8") == text, "run: make refresh"

@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,29 +72,39 @@ def test_only_the_fleet_knows_pandas(source: Path) -> None:
 def test_data_goes_one_way(source: Path) -> None:
     """source, Dump, Facts, Verdict, Triage, renderers: nobody looks ahead of himself."""
     layers = {
-        "dump": ("symbols", "kernel", "records", "verdict", "render", "triage", "cli"),
-        "symbols": ("kernel", "records", "verdict", "render", "triage", "cli", "facts"),
-        "kernel": ("verdict", "render", "triage", "cli"),
-        "records": ("dump", "symbols", "kernel", "verdict", "render", "triage", "cli"),
-        "verdict": ("dump", "symbols", "kernel", "records", "render", "triage", "cli"),
-        "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "cli", "facts"),
+        "dump": ("symbols", "kernel", "records", "verdict", "render", "triage"),
+        "symbols": ("kernel", "records", "verdict", "render", "triage", "facts"),
+        "kernel": ("verdict", "render", "triage"),
+        "records": ("dump", "symbols", "kernel", "verdict", "render", "triage"),
+        "verdict": ("dump", "symbols", "kernel", "records", "render", "triage"),
+        "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
         "registers": (
-            *(
-                "dump",
-                "symbols",
-                "kernel",
-                "records",
-                "verdict",
-                "render",
-                "triage",
-                "cli",
-                "facts",
-            ),
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
         ),
-        "actions.py": ("dump", "symbols", "kernel", "records", "render", "triage", "cli"),
+        "actions.py": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "model.py": ("dump", "symbols", "kernel", "records", "verdict", "render", "facts"),
+        "redact.py": (
+            "dump",
+            "symbols",
+            "kernel",
+            "records",
+            "verdict",
+            "render",
+            "triage",
+            "facts",
+        ),
+        # the fleet runs the pipeline as a whole, and knows nothing of its parts
+        "fleet": ("dump", "symbols", "kernel", "records", "facts"),
     }
-    ahead = {f"mftriage.{name}" for name in layers.get(room(source), ())}
+    last = {"cli.py": (), "__main__.py": (), "fleet": ("cli",)}.get(room(source), ("cli", "fleet"))
+    ahead = {f"mftriage.{name}" for name in (*layers.get(room(source), ()), *last)}
     wrong = {n for n in imports(source) if ".".join(n.split(".")[:2]) in ahead}
     assert not wrong
 
@@ -252,6 +263,8 @@ CAPSULE = str(FIXTURES / "x86_64-dentry" / "capsule.elf.zst")
         (("--help",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("--version",), {"drgn", "jinja2", "pandas", "zstandard", "pydantic.main"}),
         (("explain",), {"drgn", "jinja2", "pandas"}),
+        (("fleet", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
+        (("fleet", "prune", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
         (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic"}),
         (("analyze", CAPSULE, "-f", "json"), {"jinja2", "pandas", "pydantic", "elftools"}),
     ],
@@ -261,6 +274,20 @@ def test_nobody_pays_for_what_he_does_not_use(
     arguments: tuple[str, ...], unwanted: set[str]
 ) -> None:
     assert not loaded(*arguments) & unwanted
+
+
+def test_the_fleet_itself_is_cheap() -> None:
+    code = "import sys, mftriage.fleet; print({'pandas', 'pyarrow', 'jinja2'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_batch_loads_an_analysis_only_where_it_runs(tmp_path: Path) -> None:
+    """The process that keeps the ledger stays small, however many dumps it starts."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(CAPSULE, tmp_path / "in" / "vmcore")
+    seen = loaded("batch", str(tmp_path / "in"), "--out", str(tmp_path / "out"))
+    assert not seen & {"drgn", "jinja2", "pandas", "pyarrow", "zstandard", "mftriage.triage"}
 
 
 # the README

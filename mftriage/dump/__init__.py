@@ -13,7 +13,6 @@ from drgn import Program
 from mftriage.dump.capsule import Sidecar, read_sidecar
 from mftriage.dump.header import Header, Note, read_header
 from mftriage.dump.kdump import KdumpMemory, pread
-from mftriage.dump.locate import Located, locate
 from mftriage.dump.memory import (
     ElfMemory,
     PhysicalMemory,
@@ -23,6 +22,7 @@ from mftriage.dump.memory import (
 from mftriage.dump.unpack import Progress, no_progress, unpack
 from mftriage.dump.vmcoreinfo import VmcoreInfo, find_in_memory
 from mftriage.errors import DumpError
+from mftriage.locate import Located, locate
 
 __all__ = ["Dump", "open_dump"]
 

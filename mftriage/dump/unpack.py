@@ -26,6 +26,8 @@ _DUMPS = (b"\x7fELF", b"KDUMP   ", _FLATTENED, *(prefix for prefix, _ in _MAGICS
 _MAX_SIZE = 64 << 40
 _MAX_TWICE, _MAX_RATIO_TWICE = 64 << 20, 64
 _MANY_ZEROS = 1 << 30
+# Whatever a file unpacks to, others find room beside it: looked at each time so much is written.
+_SHARE, _RESERVE = 64 << 20, 512 << 20
 
 Progress = Callable[[str, int, int], None]
 
@@ -70,7 +72,7 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
             f"can't make a temporary file to unpack the dump into: {error.strerror}",
             "set TMPDIR to a folder with room for the whole dump",
         ) from error
-    end, zeros, limit = 0, 0, _MAX_SIZE
+    end, zeros, written, limit = 0, 0, 0, _MAX_SIZE
     try:
         for offset, data in pieces:
             if offset == 0 and layer != "flattened":  # whose pieces have any order
@@ -84,6 +86,10 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
             if data.count(0) != len(data):  # a hole reads as zeros
                 os.pwrite(target.fileno(), data, offset)
                 zeros = 0
+                written += len(data)
+                if written >= _SHARE:
+                    _leave_room(target.fileno())
+                    written = 0
                 continue
             zeros += len(data)
             if zeros > _MANY_ZEROS and layer != "flattened":
@@ -106,6 +112,13 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
     result.file.close()
     result.file = target
     result.layers.append(layer)
+
+
+def _leave_room(fd: int) -> None:
+    """Raise what a full file system would, before it is full."""
+    system = os.fstatvfs(fd)
+    if system.f_bavail < min(_RESERVE // system.f_frsize, system.f_blocks // 20):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _limit(start: bytes, packed: int) -> int:

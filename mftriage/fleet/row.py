@@ -8,9 +8,10 @@ from typing import Any
 from mftriage.fleet.schema import ROW_KEYS
 from mftriage.model import SYSCTL_OWNERS, Dimm, HardwareError, Triage, VerdictKind
 from mftriage.render.words import number
+from mftriage.signature import cause_of
 from mftriage.stack import injects, site
 
-__all__ = ["cause_of", "row_of"]
+__all__ = ["row_of"]
 
 LATER: frozenset[VerdictKind] = frozenset(("delayed-crash", "possible-delayed-crash"))
 BLAMED: frozenset[VerdictKind] = LATER | {"unrecoverable-panic", "fatal-hardware-error"}
@@ -43,7 +44,7 @@ def row_of(triage: Triage) -> dict[str, Any]:
         *(host, dump.crash_time, dump.uptime_seconds, dump.kernel_release),
         *(dump.build_id, dump.arch, dump.symbols),
         *(verdict.kind, verdict.confidence, verdict.summary),
-        *(triage.signature, cause_of(triage.signature)),
+        *(triage.signature, triage.signature and cause_of(triage.signature)),
         *(panic.message if panic else None, site(panic.trace) if panic and later else None),
         *((page.pfn, page.physical_address) if page else (None, None)),
         *((owner.kind, owner.slab_cache) if owner else (None, None)),
@@ -54,18 +55,13 @@ def row_of(triage: Triage) -> dict[str, Any]:
         *(dimm.manufacturer, dimm.part_number, dimm.serial_number),
         *((location.rank, location.bank, location.row, location.column) if location else (None,) * 4),
         _injected(triage),
-        _delay(triage),
+        triage.error_to_crash_seconds if verdict.kind in BLAMED else None,
         triage.panic_on_unrecoverable_memory_failure,
         _caught_at_once(triage),
         sum(place.count for place in triage.corrected_errors),
         sum(e.action == "recovered" for e in failures),
     )  # fmt: skip
     return dict(zip(ROW_KEYS, values, strict=True))
-
-
-def cause_of(signature: str | None) -> str | None:
-    """Return the first level of a signature: the cause, without the crash site behind the last ``@``."""
-    return None if signature is None else signature.rpartition("@")[0] or signature
 
 
 def _host(name: str | None) -> str | None:
@@ -120,17 +116,6 @@ def _injected(triage: Triage) -> bool | None:
         return False if records else None
     # set by the first failure that no test simulated (since 6.1)
     return None if triage.hw_memory_failure is None else not triage.hw_memory_failure
-
-
-def _delay(triage: Triage) -> float | None:
-    """Seconds from the first uncorrected error of the page to the crash."""
-    page, panic = triage.page, triage.panic
-    if page is None or panic is None or panic.time is None or triage.verdict.kind not in BLAMED:
-        return None
-    times = [r.time for r in _records(triage) if r.time_is_exact]
-    times += [e.time for e in triage.memory_failures if e.pfn == page.pfn and not e.previous_boot]
-    before = [time for time in times if time is not None and time <= panic.time]
-    return round(panic.time - min(before), 9) if before else None
 
 
 def _caught_at_once(triage: Triage) -> bool | None:

@@ -48,6 +48,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("size_bytes", "Int64", "bytes", "Size of the dump as it lies there.", "record"),
     Column("attempts", "Int64", "", "How often it was tried.", "record"),
     Column("seconds", "Float64", "seconds", "How long the analysis took.", "record"),
+    Column("peak_bytes", "Int64", "bytes", "The most memory that it took.", "record"),
     Column("finished", TIME, "UTC", "When the analysis ended.", "record"),
     Column("tool_version", "category", "", "The mftriage that analysed it.", "record"),
     # the machine
@@ -136,7 +137,7 @@ COLUMNS: tuple[Column, ...] = (
         "delay_seconds",
         "Float64",
         "seconds",
-        "From the first uncorrected error of the page to the crash, where memory is blamed and both times are exact.",
+        "From the first uncorrected error of the page to the crash, where memory is blamed (or may be) and both times are known exactly.",
     ),
     Column(
         "sysctl",

@@ -40,9 +40,15 @@ from mftriage.model import (
     PoisonedPage,
 )
 from mftriage.records import log_records
+from mftriage.records.crash import crash_line
 from mftriage.records.gaps import gaps
 from mftriage.records.injection import mark_injected
-from mftriage.records.memory_failure import injected_pfns, memory_failures, page_requests
+from mftriage.records.memory_failure import (
+    injected_pfns,
+    marked_after,
+    memory_failures,
+    page_requests,
+)
 from mftriage.records.page_size import addressed
 from mftriage.symbols import Kernel
 
@@ -149,7 +155,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
             _SYMBOLS_REMEDY if dump.vmcoreinfo.values else _VMCOREINFO_REMEDY,
         )
     log = ask.log()
-    failures = memory_failures(log, dump.page_size)
+    failures = marked_after(memory_failures(log, dump.page_size), log, crash_line(log))
     records, failed = log_records(log)
     for name, error in failed:
         ask.note(
@@ -191,7 +197,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
         log=log,
         crashed=crashed,
         panic=panic,
-        oops=panics.oops_message(log, panic.time) if panic else None,
+        oops=panics.oops_message(log) if panic else None,
         memory_failures=failures,
         injected_pfns=injected_pfns(log),
         page_requests=page_requests(log),

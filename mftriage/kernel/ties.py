@@ -19,6 +19,7 @@ from mftriage.records.faults import (
     Held,
     abort_of,
     held_addresses,
+    no_bad_cell,
     record_ties,
     reported,
     table_ties,
@@ -58,7 +59,7 @@ def crash_ties(
     """
     wanted = frozenset(pfns)
     size = kernel.dump.page_size
-    registers = crash_registers(log, panic)
+    registers = crash_registers(log)
     ties = record_ties(panic, records, wanted, size)
     ties += table_ties(registers, kernel.dump.arch, wanted, size)
     try:
@@ -71,10 +72,10 @@ def crash_ties(
     touched = touched_by(panic, registers, kernel.dump.arch, _site(kernel, registers))
     held = held_addresses(panic, registers, touched)
     ties += _by_address(kernel, place, held, wanted)
-    ties += _by_running(kernel, place, panic, registers, wanted)
+    access = reported(panic, touched)
+    ties += _by_running(kernel, place, panic, access, registers, wanted)
     slots = list(_slots(kernel, registers, size))
     ties += _by_slot(place, slots, wanted, size)
-    access = reported(panic, touched)
     elsewhere: list[str] = []
     if not any(tie.how in ("record", "access") for tie in ties):
         pointed, elsewhere = _pointer(kernel, place, panic, registers, access, slots, wanted)
@@ -103,7 +104,12 @@ def _by_address(
 
 
 def _by_running(
-    kernel: Kernel, place: Translation, panic: Panic, registers: Registers, wanted: frozenset[int]
+    kernel: Kernel,
+    place: Translation,
+    panic: Panic,
+    access: Access | None,
+    registers: Registers,
+    wanted: frozenset[int],
 ) -> Iterator[Tie]:
     """The code that ran, the live part of the stack, and the tables that the fault was looked up in."""
     site = _site(kernel, registers)
@@ -114,8 +120,9 @@ def _by_running(
         for address in (sp, *range((sp | size - 1) + 1, _stack_end(sp, size), size)):
             if (pfn := place.pfn_of(address)) in wanted and pfn is not None:
                 yield Tie(pfn, "the stack of the crash, in use", address, how="stack")
-    if panic.fault_address and not registers.tables:
-        fault = int(panic.fault_address, 16)
+    looked_up = panic.fault_address or (access.address if access else None)
+    if looked_up and not registers.tables:
+        fault = int(looked_up, 16)
         for pfn in place.tables_of(fault) if is_canonical(kernel, fault) else ():
             if pfn in wanted:
                 yield Tie(
@@ -171,18 +178,11 @@ def _pointer(
 
     Whatever a register or a slot of the stack points at may be the object that it was read out of.
     """
-    if access is None or access.register is None or access.address is None:
+    if (words := no_bad_cell(panic, access, registers)) is not None:
+        return [], [words]
+    if access is None or access.register is None or access.address is None or abort_of(panic):
         return [], []
-    if abort_of(panic):
-        # the pointer was good; what it led to was bad, and it is none of the pages
-        return [], [
-            f"the instruction that was aborted ({access.instruction}) accessed {access.address}, which lies in none of the failed pages"
-        ]
     pointer = registers.read(access.register)
-    if pointer is not None and pointer < kernel.dump.page_size:
-        return [], [
-            f"the faulting pointer ({access.register}) is null or nearly so, which is rather a bug's doing than a bad cell's"
-        ]
     if pointer is None or place.pfn_of(pointer) is not None:
         return [], []  # a pointer to something that is there
     stack = _stack_pointer(registers) or 0
@@ -211,7 +211,7 @@ def _pointer(
             elsewhere.append(
                 f"the faulting pointer {pointer:#x} ({access.register}) stands in memory at {at:#x}, in page {pfn:#x}, which had no failure"
             )
-    return ties, [] if ties else elsewhere[:2]
+    return ties, elsewhere[:2]
 
 
 def _standing(kernel: Kernel, pointer: int, starts: Sequence[int]) -> list[int]:

@@ -17,21 +17,29 @@ from mftriage.records.registers import Registers, registers_of
 
 # At the start of its line: other lines quote what devices and users say.
 _PANIC = Pattern(r"\s*(?:---\[ end )?Kernel panic - not syncing: (.*)")
-# An oops starts a crash kernel before panic() is called (oops_end, die), so the log may end with it.
-_OOPS = Pattern(
-    r"(?:[^:]{1,16}: Corrupted page table at address [0-9a-f]+|(?:Oops|Internal error|BUG|kernel BUG at|general protection fault|Unable to handle kernel|SError Interrupt)\b.*)"
-)
-# Of these, what stops the CPU; "BUG: Bad page state" and its like only tell.
+# What stops the CPU; "BUG: Bad page state", "BUG: scheduling while atomic" and their like only
+# tell.  "[#1]" and what may follow it end the line of die(): a task can be called "Oops".
 _FATAL_OOPS = Pattern(
-    r"(?:Oops\b|Internal error: (?!Can't)|kernel BUG at|general protection fault|Unable to handle kernel\b|BUG: (?:unable to handle|kernel NULL pointer)|SError Interrupt on CPU)"
+    r"(?:(?:Oops: |Internal error: (?!Can't))[^\[]{1,200}\[#\d+\][ \w+()]*$|"
+    r"(?:stack segment|divide error|invalid opcode|double fault|overflow|bounds|general protection fault[^\[]{0,120}|"
+    r"invalid TSS|segment not present|alignment check|control protection fault): [0-9a-f]{4} \[#\d+\][ \w+()]*$|"
+    r".{1,16}: Corrupted page table at address [0-9a-f]+$|kernel BUG at \S+:\d+!|"
+    r"Unable to handle kernel \w+ .*(?:address|dereference)|BUG: (?:unable to handle|kernel NULL pointer)|"
+    r"SError Interrupt on CPU\d+, code )"
 )
+# The panics that end such an oops: oops_end(), make_task_dead(), do_exit(), die().
+_OF_OOPS = Pattern(
+    r"Fatal exception|.*\bOops\b|.*: Fatal exception|Attempted to kill|Aiee, killing interrupt|"
+    r"Asynchronous SError|Machine halted|kernel stack overflow"
+)
+_OOPS_SECONDS = 10.0  # from its first line to the panic, over a slow console
 _SYNDROME = Pattern(
     r"(?:Internal error: [^:]{1,80}: (?:0x)?|SError Interrupt on CPU\d+, code 0x|ESR = 0x)([0-9a-f]{8,16})\b"
 )
 _MCE_REASON = Pattern(r"mce: \[Hardware Error\]:?\s*(Machine [Cc]heck: .*)")
 _LOOK_BACK = 200  # lines of log in front of the panic that an oops may take
 _FAULT = Pattern(
-    r"(?:page fault for address: |paging request at (?:virtual address )?|NULL pointer dereference(?:, address:| at virtual address) |"
+    r"(?:page fault for address: |paging request at (?:virtual address )?|memory at virtual address |NULL pointer dereference(?:, address:| at virtual address) |"
     r"(?:non-canonical |maybe for |for |table at )address )(?:0x)?([0-9a-f]{8,16})\b"
 )
 _WHO = Pattern(
@@ -47,29 +55,17 @@ _MAX_FRAMES = 64
 
 
 def panic_from_log(log: Sequence[LogRecord]) -> Panic | None:
-    """The last panic or fatal oops that the log tells of."""
-    at = next((i for i in reversed(range(len(log))) if _PANIC.match(log[i].text)), None)
-    # "---[ end Kernel panic - not syncing: ... ]---" repeats the message after the stack
-    if at is not None and "---[ end" in log[at].text:
-        at = next(
-            (
-                i
-                for i in reversed(range(at))
-                if _PANIC.match(log[i].text) and "---[" not in log[i].text
-            ),
-            at,
-        )
+    """The last panic that the log tells of."""
+    at = _panic_line(log)
     if at is None:
         return None
     match = _PANIC.match(log[at].text)
     assert match is not None
-    message = match[1].removesuffix(" ]---")
     # The panic that follows an oops says little; what it died of stands above, its stack too.
-    start = at
-    if re.search(r"Fatal exception|Oops|Attempted to kill", message):
-        start = _oops_before(log, at)
+    start = _oops_of(log, at)
+    start = at if start is None else start
     return Panic(
-        message=message,
+        message=match[1].removesuffix(" ]---"),
         time=log[at].time,
         task=_who(log[start:]),
         cpu=_cpu(log[start:]),
@@ -81,10 +77,8 @@ def panic_from_log(log: Sequence[LogRecord]) -> Panic | None:
 
 def oops_from_log(log: Sequence[LogRecord]) -> Panic | None:
     """The last oops that the log tells of, for a dump that a crash kernel took before panic() spoke."""
-    at = next((i for i in reversed(range(len(log))) if _OOPS.match(log[i].text)), None)
-    if at is None:
-        return None
-    return _oops(log, _oops_before(log, at + 1))
+    start = _last_oops(log)
+    return None if start is None else _oops(log, start)
 
 
 def crash_from_log(log: Sequence[LogRecord]) -> Panic | None:
@@ -92,11 +86,9 @@ def crash_from_log(log: Sequence[LogRecord]) -> Panic | None:
 
     The last is printed by mce_panic() alone, right before it panics.
     """
-    if (panic := panic_from_log(log)) is not None:
-        return panic
-    at = next((i for i in reversed(range(len(log))) if _FATAL_OOPS.match(log[i].text)), None)
-    if at is not None:
-        return _oops(log, _oops_before(log, at + 1))
+    found = panic_from_log(log) or oops_from_log(log)
+    if found is not None:
+        return found
     for i in reversed(range(len(log))):
         if (
             "achine" in log[i].text
@@ -105,6 +97,52 @@ def crash_from_log(log: Sequence[LogRecord]) -> Panic | None:
         ):
             return Panic(message=match[1].strip(), time=log[i].time)
     return None
+
+
+def _panic_line(log: Sequence[LogRecord]) -> int | None:
+    at = next((i for i in reversed(range(len(log))) if _PANIC.match(log[i].text)), None)
+    # "---[ end Kernel panic - not syncing: ... ]---" repeats the message after the stack
+    if at is None or "---[ end" not in log[at].text:
+        return at
+    first = (i for i in reversed(range(at)) if _PANIC.match(log[i].text))
+    return next((i for i in first if "---[" not in log[i].text), at)
+
+
+def _oops_of(log: Sequence[LogRecord], panic_at: int) -> int | None:
+    """Where the oops begins that a panic ended."""
+    match = _PANIC.match(log[panic_at].text)
+    if match is None or not _OF_OOPS.match(match[1]):
+        return None
+    return _oops_before(log, panic_at)
+
+
+def _last_oops(log: Sequence[LogRecord]) -> int | None:
+    at = next((i for i in reversed(range(len(log))) if _FATAL_OOPS.match(log[i].text)), None)
+    return None if at is None else _oops_before(log, at + 1)
+
+
+def _oops_before(log: Sequence[LogRecord], end: int) -> int | None:
+    """Where the oops shortly in front of ``end`` begins: die() may speak on several lines."""
+    first = None
+    last = log[min(end, len(log) - 1)].time
+    for i in reversed(range(max(0, end - _LOOK_BACK), end)):
+        time = log[i].time
+        if time is not None and last is not None and last - time > _OOPS_SECONDS:
+            break
+        if "---[ end trace" in log[i].text and first is not None:
+            break
+        if _FATAL_OOPS.match(log[i].text):
+            first = i
+    return first
+
+
+def crash_line(log: Sequence[LogRecord]) -> int | None:
+    """The index of the first line of the crash: of its oops, else of the panic."""
+    at = _panic_line(log)
+    if at is None:
+        return _last_oops(log)
+    start = _oops_of(log, at)
+    return at if start is None else start
 
 
 def _oops(log: Sequence[LogRecord], start: int) -> Panic:
@@ -137,51 +175,28 @@ def _syndrome(log: Sequence[LogRecord]) -> _Syndrome:
     }
 
 
-def crash_registers(log: Sequence[LogRecord], panic: Panic) -> Registers:
-    """The registers of the oops that the panic followed, or of the trace shortly before it."""
-    end = next(
-        (
-            i
-            for i in reversed(range(len(log)))
-            if "Kernel panic - not syncing" in log[i].text and "---[" not in log[i].text
-        ),
-        len(log),
-    )
-    start = _oops_before(log, end)
-    if start == end:
-        start = max(0, end - _LOOK_BACK)
+def crash_registers(log: Sequence[LogRecord]) -> Registers:
+    """The registers of the oops that the machine died of; of a panic without one nothing faulted."""
+    at = _panic_line(log)
+    start = _last_oops(log) if at is None else _oops_of(log, at)
+    if start is None:
+        return Registers()
+    end = min(len(log) if at is None else at, start + _LOOK_BACK)
+    began = log[start].time
     return registers_of(
         [
             record
             for record in log[start:end]
-            if panic.time is None or record.time is None or panic.time - record.time <= 5.0
+            if began is None or record.time is None or record.time - began <= _OOPS_SECONDS
         ]
     )
 
 
-def oops_message(log: Sequence[LogRecord], panic_time: float | None) -> str | None:
-    """The first line of the oops that led to a panic, or ``None`` where there was none."""
-    end = next(
-        (
-            i
-            for i in reversed(range(len(log)))
-            if _PANIC.match(log[i].text) and log[i].time == panic_time
-        ),
-        len(log),
-    )
-    start = _oops_before(log, end)
-    return log[start].text if start < end else None
-
-
-def _oops_before(log: Sequence[LogRecord], end: int) -> int:
-    """Where the oops in front of ``end`` begins; ``end`` itself if there is none."""
-    first = end
-    for i in reversed(range(max(0, end - 200), end)):
-        if "---[ end trace" in log[i].text and first != end:
-            break
-        if _OOPS.match(log[i].text):
-            first = i
-    return first
+def oops_message(log: Sequence[LogRecord]) -> str | None:
+    """The first line of the oops that the machine died of, or ``None`` where there was none."""
+    at = _panic_line(log)
+    start = _last_oops(log) if at is None else _oops_of(log, at)
+    return None if start is None else log[start].text
 
 
 def _fault(log: Sequence[LogRecord]) -> str | None:

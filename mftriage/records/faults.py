@@ -16,6 +16,9 @@ _SECONDS = 1.0  # from the record that the crash is about to the panic
 _AT_ONCE = 0.5  # between the records of one exception
 _MCIP = 4  # of MCG_STATUS: read inside a machine-check exception (SDM vol. 3B, 16.3.1.2)
 _NO_POINTERS = ("cr2", "cr3")
+_NULL, _ERRORS = 0x1000, (1 << 64) - 4096  # err.h, MAX_ERRNO
+_ILLEGAL = 0xDEAD000000000000  # CONFIG_ILLEGAL_POINTER_VALUE, which list entries are made of
+_POISONS = tuple(int(byte * 8, 16) for byte in ("6b", "5a", "bb", "cc", "a5", "5e"))
 
 
 class Held(NamedTuple):
@@ -27,20 +30,18 @@ class Held(NamedTuple):
 
 
 def held_addresses(panic: Panic, registers: Registers, touched: Sequence[Access]) -> list[Held]:
-    """The address that faulted, what the faulting instruction touches, and every register."""
+    """The address that faulted, what the faulting instruction touches, and every register.
+
+    Where the CPU gives the address, no other operand of the instruction counts.
+    """
     found: list[Held] = []
     if panic.fault_address and panic.fault_address_valid is not False:
         found.append(Held("access", "the fault address", int(panic.fault_address, 16)))
-    for access in touched:
-        address = int(access.address or "0", 16)
-        if access.address and all(address != held.address for held in found):
-            found.append(
-                Held(
-                    "access",
-                    f"the faulting instruction ({access.instruction})",
-                    address,
-                )
-            )
+    else:
+        for access in touched:
+            where = f"the faulting instruction ({access.instruction})"
+            if access.address:
+                found.append(Held("access", where, int(access.address, 16)))
     for name, value in registers.values.items():
         if name not in _NO_POINTERS:
             shown = name.upper() if name[0] == "r" else name
@@ -117,12 +118,40 @@ def reported(panic: Panic, touched: Sequence[Access]) -> Access | None:
     return replace(touched[0], address=fault, register=None)
 
 
+def no_bad_cell(panic: Panic, access: Access | None, registers: Registers) -> str | None:
+    """What shows that the crash did not come of a failed page, given that the access is in none.
+
+    An abort names what it could not read; null, an error code and the marks of freed memory
+    (include/linux/poison.h) are the doing of a bug.
+    """
+    if access is None or access.address is None:
+        return None
+    if abort_of(panic) and not walk_abort_of(panic):
+        return f"the instruction that was aborted ({access.instruction}) accessed {access.address}, which lies in none of the failed pages"
+    pointer = registers.read(access.register) if access.register else None
+    if pointer is None:
+        return None
+    if pointer < _NULL or pointer >= _ERRORS:
+        return f"the faulting pointer {pointer:#x} ({access.register}) is null or an error code, which is rather a bug's doing than a bad cell's"
+    if pointer >> 16 == _ILLEGAL >> 16 or pointer in _POISONS:
+        return f"the faulting pointer {pointer:#x} ({access.register}) is the mark of freed memory, which is a bug's doing"
+    return None
+
+
 def abort_of(panic: Panic) -> bool:
     """Whether the memory system itself refused the access: an external abort or an ECC error.
 
     Arm ARM, D24.2.40, ESR_ELx: of a data or instruction abort, DFSC 0b010000 to 0b011111.
     """
-    if panic.syndrome is None:
-        return False
-    esr = int(panic.syndrome, 16)
-    return esr >> 26 & 0x3F in (0x20, 0x21, 0x24, 0x25) and 0x10 <= esr & 0x3F < 0x20
+    return _fault_status(panic) in range(0x10, 0x20)
+
+
+def walk_abort_of(panic: Panic) -> bool:
+    """Whether it was a page table that could not be read: DFSC 0b010011 to 0b010111, 0b011011 to 0b011111."""
+    return _fault_status(panic) in (*range(0x13, 0x18), *range(0x1B, 0x20))
+
+
+def _fault_status(panic: Panic) -> int | None:
+    """DFSC or IFSC of an abort; ``None`` of another exception."""
+    esr = int(panic.syndrome, 16) if panic.syndrome else 0
+    return esr & 0x3F if esr >> 26 & 0x3F in (0x20, 0x21, 0x24, 0x25) else None

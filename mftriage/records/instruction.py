@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MASK = (1 << 64) - 1
 _LONGEST = 16  # bytes that an instruction takes at most
 # Loads that can't fault, and addresses that are only computed.
-_HARMLESS = ("prfm", "prefetch", "lea", "nop")
+_HARMLESS = ("prfm", "prefetch", "nop")
 
 
 def accesses(registers: Registers, arch: str | None, at: int | None = None) -> tuple[Access, ...]:
@@ -23,6 +23,8 @@ def accesses(registers: Registers, arch: str | None, at: int | None = None) -> t
     """
     instruction = _decoded(registers.code[:_LONGEST], arch, at or 0)
     if instruction is None or instruction.mnemonic.startswith(_HARMLESS):
+        return ()
+    if instruction.mnemonic == "lea":
         return ()
     text = f"{instruction.mnemonic} {instruction.op_str}".strip()
     found = []
@@ -59,8 +61,12 @@ def _touched(
             address = _address(instruction, operand, base, registers, arch, placed)
             if address is not None:
                 found.append((base, address))
-    if found or arch == "arm64":
+    if found:
         return found
+    if arch == "arm64":  # DC ZVA and its like name a register
+        name = instruction.reg_name(instruction.operands[-1].reg) if instruction.operands else None
+        at = registers.read(name) if name and instruction.mnemonic == "dc" else None
+        return [] if at is None else [(name, at)]
     # x86: the stack, and a jump to where no code can be, have no operand in memory.
     for operand in instruction.operands:
         if operand.type == CS_OP_REG and (
@@ -69,6 +75,8 @@ def _touched(
             name = instruction.reg_name(operand.reg)
             value = registers.read(name)
             return [] if value is None else [(name, value)]
+    if instruction.mnemonic == "leave" and (frame := registers.read("rbp")) is not None:
+        return [("rbp", frame)]
     stack = registers.read("rsp")
     if stack is not None and (instruction.group(CS_GRP_RET) or instruction.mnemonic == "pop"):
         return [("rsp", stack)]

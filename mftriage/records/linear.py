@@ -23,7 +23,7 @@ _X86_64 = (
     (0xFFFF880000000000, 0xFFFF888000000000),
 )
 _MAX_PAGES = 256
-_X86_64_SIGN = range(47, 63)  # bits that an address has alike: one that differs makes it none
+_X86_64_SIGN = range(47, 64)  # bits that an address has alike: one that differs makes it none
 
 
 def log_ties(

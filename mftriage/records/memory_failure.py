@@ -8,7 +8,7 @@ or that a process was killed for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -117,6 +117,19 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
         else:
             close(left.time, pfn, None, None)
     return tuple(events)
+
+
+def marked_after(
+    events: tuple[MemoryFailure, ...], log: Sequence[LogRecord], crash_at: int | None
+) -> tuple[MemoryFailure, ...]:
+    """The failures of ``log``, those marked that were logged behind the crash's first line."""
+    if crash_at is None or not events:
+        return events
+    died, last = log[crash_at].time, events[-1].time
+    if died is not None and last is not None and last < died:
+        return events
+    before = len(memory_failures(log[: crash_at + 1], None))
+    return (*events[:before], *(replace(event, after_crash=True) for event in events[before:]))
 
 
 def injected_pfns(log: Iterable[LogRecord]) -> frozenset[int]:

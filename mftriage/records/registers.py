@@ -14,11 +14,13 @@ from mftriage.log import LogRecord
 from mftriage.pattern import Pattern
 
 # "RAX: 0000000000000000 RBX: ...", "RSP: 0018:ffffc90000013a20"; "x29: ffff800080d4bb40 x28: ...", "sp : ..."
-_REGISTER = Pattern(r"\b(R[A-Z0-9]{1,2}|CR[23]|x\d{1,2}|sp)\s?: (?:[0-9a-f]{4}:)?([0-9a-f]{16})\b")
+_REGISTER = Pattern(
+    r"\b(R(?:[A-D]X|[SD]I|[BS]P|0[89]|1[0-5])|CR[23]|x\d{1,2}|sp)\s?: (?:[0-9a-f]{4}:)?([0-9a-f]{16})\b"
+)
 _SITE = Pattern(
     r"(?:RIP: 0010:|\bIP: |\bpc : )(?:\[<[0-9a-f]+>\]\s*){0,2}([\w.$]{1,512})\+0x([0-9a-f]{1,8})/0x"
 )
-_KERNEL_SITE = Pattern(r"RIP: 0010:|\bpc : ")
+_KERNEL_SITE = Pattern(r"RIP: 0010:|\bpc : (?!0000)")  # a process's pc has no symbol
 _CODE = Pattern(r"^\s*Code: ([0-9a-f<>() ]{8,1024})")
 # x86: "PGD 5a01067 P4D 5a01067 PUD 0", or "PGD BAD"; arm64: "pgd=180000005ffff403, p4d=..."
 _WALKED = Pattern(r"\b((?:P[GUM4]D|PTE)(?= )|(?:p[gum4]d|pte)(?==))[ =]([0-9a-f]{1,16})\b")
@@ -35,6 +37,7 @@ class Registers:
     ``values`` by the registers' lower-case names.  ``code`` is the machine code from the faulting
     instruction on, ``function`` and ``offset`` say where it stands.  ``tables`` are the entries
     of the page tables that translate the fault address, by level, the last one that was read last.
+    ``shown`` says that the log has registers, be they the process's own.
     """
 
     values: Mapping[str, int] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class Registers:
     function: str | None = None
     offset: int = 0
     tables: tuple[tuple[str, int], ...] = ()
+    shown: bool = False
 
     def read(self, name: str) -> int | None:
         """The value of a register by the name that an instruction has for it; ``None``: not known."""
@@ -64,23 +68,25 @@ def registers_of(log: Sequence[LogRecord]) -> Registers:
     values: dict[str, int] = {}
     tables: list[tuple[str, int]] = []
     code, function, offset = b"", None, 0
-    user = False
+    user = shown = False
     for record in log:
         text = record.text
-        if "RIP: " in text:
+        if "RIP: " in text or "pc : " in text:
             user = _KERNEL_SITE.search(text) is None
         if function is None and not user and (site := _SITE.search(text)):
             function, offset = site[1], int(site[2], 16)
-        if ": " in text and not user:
-            for name, value in _REGISTER.findall(text):
+        if ": " in text:
+            found_here = _REGISTER.findall(text)
+            shown = shown or bool(found_here)
+            for name, value in [] if user else found_here:
                 values.setdefault(name.lower(), int(value, 16))
-            if not code and (found := _CODE.match(text)):
+            if not code and not user and (found := _CODE.match(text)):
                 code = _bytes(found[1])
         if not tables and (top := _TOP.search(text)):
             tables.append(("pgdp", int(top[1], 16)))
         if len(tables) < 2 and ("pgd=" in text or "PGD " in text):
             tables += [(level.lower(), int(value, 16)) for level, value in _WALKED.findall(text)]
-    return Registers(values, code, function, offset, tuple(tables))
+    return Registers(values, code, function, offset, tuple(tables), shown)
 
 
 def walked_tables(registers: Registers, arch: str | None) -> list[tuple[str, int]]:
@@ -90,6 +96,9 @@ def walked_tables(registers: Registers, arch: str | None) -> list[tuple[str, int
     (SDM vol. 3A, 5.5), bit 1 clear on arm64 (Arm ARM, D8.3).
     """
     found: list[tuple[str, int]] = []
+    top = registers.read("cr3")
+    if registers.tables and top is not None:
+        found.append(("pgd", top & (1 << 52) - 4096))
     for level, entry in registers.tables:
         if level == "pgdp":
             found.append(("pgd", entry))

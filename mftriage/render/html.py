@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mftriage.model import Triage
@@ -55,35 +55,38 @@ class Dot(NamedTuple):
 
 def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return ``triage`` as one self-contained HTML file; the options mean nothing here."""
-    css, digest = _style()
+    css = style()
     steps = words.steps(triage)
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            t=triage,
-            words=words,
-            css=Markup(css),
-            digest=digest,
-            heading=words.VERDICTS[triage.verdict.kind],
-            steps=steps,
-            dots=_dots(steps),
-            picture=_picture(page_map(triage)),
-            part=part(triage),
-            errors=error_rows(triage),
-            record_facts=record_facts,
-            corrected_line=corrected_line,
-            with_commands=_with_commands,
-            most=_ROWS,
-            most_records=_RECORDS,
-        )
+    return template().render(
+        t=triage,
+        words=words,
+        css=Markup(css),
+        digest=digest(css),
+        heading=words.VERDICTS[triage.verdict.kind],
+        steps=steps,
+        dots=_dots(steps),
+        picture=_picture(page_map(triage)),
+        part=part(triage),
+        errors=error_rows(triage),
+        record_facts=record_facts,
+        corrected_line=corrected_line,
+        with_commands=_with_commands,
+        most=_ROWS,
+        most_records=_RECORDS,
     )
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache
+def template() -> Template:
+    """The page's template, ready to be filled: to make it so takes longer than to fill it."""
+    return environment("mftriage.render").get_template("report.html.jinja")
+
+
+@lru_cache
+def environment(package: str) -> Environment:
+    """Return the environment for the templates of a package: it escapes all that it prints."""
     return Environment(
-        loader=PackageLoader("mftriage.render"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -98,11 +101,15 @@ def _shown(value: object) -> object:
     return words.visible(value) if type(value) is str else value
 
 
-@lru_cache(maxsize=1)
-def _style() -> tuple[str, str]:
-    """Return the style sheet, and its hash for the policy that allows no other style."""
-    css = files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
-    return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+@lru_cache
+def style() -> str:
+    """Return the style sheet."""
+    return files("mftriage.render").joinpath("templates/report.css").read_text("utf-8")
+
+
+def digest(inline: str) -> str:
+    """Return the hash of a style sheet or script for the policy that allows no other."""
+    return base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
 
 
 def _with_commands(text: str) -> list[tuple[bool, str]]:

@@ -147,7 +147,7 @@ def _share(blocks: list[_Block], width: int, left: int) -> list[int]:
 
 def _height(block: _Block, width: int) -> int:
     # An item takes a line at least, so that no more of them than lines can matter.
-    return sum(len(_wrap(item, width - block.indent)) for item in block.items[: block.most])
+    return sum(len(wrap(item, width - block.indent)) for item in block.items[: block.most])
 
 
 def _cut(items: list[str], share: int, width: int) -> list[str]:
@@ -155,14 +155,14 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     lines: list[str] = []
     for index, item in enumerate(items):
         after = len(items) - index - 1
-        wrapped = _wrap(item, width)
+        wrapped = wrap(item, width)
         # One line is kept to say that there is more, unless all the rest may still fit.
         room = share - len(lines) - (after > 0)
         if len(wrapped) <= room:
             lines += wrapped
             continue
         if room > 0 and not lines:
-            lines += [*wrapped[: room - 1], _shorten(" ".join(wrapped[room - 1 :]), width)]
+            lines += [*wrapped[: room - 1], shorten(" ".join(wrapped[room - 1 :]), width)]
         else:
             after += 1
         if after and share > len(lines):
@@ -171,38 +171,39 @@ def _cut(items: list[str], share: int, width: int) -> list[str]:
     return lines
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Break ``text`` at spaces, or inside of words that are too long, into lines of ``width``."""
     lines, line = [], ""
     for word in words.clip(words.visible(text), _LONGEST).split():
         joined = f"{line} {word}" if line else word
-        if _cells(joined) <= width:
+        if cells(joined) <= width:
             line = joined
             continue
         if line:
             lines.append(line)
         line = word
-        while _cells(line) > width:
+        while cells(line) > width:
             head = _fitting(line, width)
             lines.append(head)
             line = line[len(head) :]
     return [*lines, line] if line else lines
 
 
-def _shorten(text: str, width: int) -> str:
-    return text if _cells(text) <= width else _fitting(text, width - 1).rstrip() + "…"
+def shorten(text: str, width: int) -> str:
+    """Return as much of ``text`` as fits into ``width`` columns, with an ellipsis where it was cut."""
+    return text if cells(text) <= width else _fitting(text, width - 1).rstrip() + "…"
 
 
 def _fitting(text: str, width: int) -> str:
     used = 0
     for index, char in enumerate(text):
-        used += _cells(char)
+        used += cells(char)
         if used > width:
             return text[:index]
     return text
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Return how many columns ``text`` takes on a terminal."""
     if text.isascii():
         return len(text)

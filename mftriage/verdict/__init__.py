@@ -17,6 +17,7 @@ Rule = Callable[[Facts], Verdict | None]
 RULES: dict[str, Rule] = {
     "sysctl-panic": fatal.sysctl_panic,
     "recovery-disabled": fatal.recovery_disabled,
+    "init-killed": fatal.init_killed,
     "fatal-record": fatal.fatal_record,
     "capture-kernel-log": plain.capture_kernel_log,
     "crash-on-request": plain.crash_on_request,

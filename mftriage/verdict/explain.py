@@ -41,6 +41,14 @@ BACKGROUND: dict[str, Background] = {
         ("With recovery off the kernel also panics for pages that it could have recovered.",),
         ("mm/memory-failure.c: memory_failure()",),
     ),
+    "init-killed": Background(
+        (_LOG, _FLAGS),
+        ("Init may have been killed by a SIGBUS of its own doing, such as a file that was cut.",),
+        (
+            "mm/memory-failure.c: kill_proc()",
+            "kernel/exit.c: do_exit()",
+        ),
+    ),
     "fatal-record": Background(
         (_LOG, 'for cpu in for_each_online_cpu(prog): print(per_cpu(prog["hw_errs_seen"], cpu))'),
         (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from mftriage.facts import Facts
-from mftriage.model import SYSCTL_OWNERS, Fact, HardwareError, Verdict
+from mftriage.model import SYSCTL_OWNERS, Fact, HardwareError, Verdict, hexed
 from mftriage.verdict.evidence import (
     MCE_PANIC,
+    event_words,
     is_after,
     page_evidence,
     page_words,
@@ -25,6 +26,8 @@ _SYSCTL_PANIC = re.compile(r"Memory failure: (0x[0-9a-f]+): unrecoverable page")
 _NO_RECOVERY_PANIC = re.compile(r"Memory failure on page ([0-9a-f]+)")
 # drivers/acpi/apei/ghes.c, __ghes_panic; older kernels say it without the prefix.
 _GHES_PANIC = re.compile(r"(?:GHES: )?Fatal hardware error")
+_INIT_KILLED = re.compile(r"Attempted to kill init!(?: exitcode=0x([0-9a-f]{8}))?")
+_INIT, _SIGBUS = 1, 7
 _FINAL_SECONDS = 10.0  # between the record that a machine dies of and its panic
 _EDAC_PANIC = re.compile(r"UE .* on ")
 _CXL_PANIC = re.compile(r"CXL \w+ error")
@@ -88,6 +91,7 @@ def sysctl_panic(facts: Facts) -> Verdict | None:
         kind="unrecoverable-panic",
         confidence="certain",
         summary=f"The kernel panicked at once on {cause} in {page_words(page, pfn)}, which it could not recover.",
+        pfn=f"{pfn:#x}",
         evidence=tuple(evidence),
         against=tuple(against),
     )
@@ -113,6 +117,35 @@ def recovery_disabled(facts: Facts) -> Verdict | None:
         kind="fatal-hardware-error",
         confidence="certain",
         summary=f"The kernel panicked on a memory error in {page_words(facts.pages.get(pfn), pfn)}, because recovery is turned off.",
+        pfn=f"{pfn:#x}",
+        evidence=tuple(evidence),
+    )
+
+
+def init_killed(facts: Facts) -> Verdict | None:
+    """The kernel killed init, whose page had failed, and can't go on without it.
+
+    mm/memory-failure.c, kill_proc(): SIGBUS to every process that maps the page; kernel/exit.c,
+    do_exit(): "Attempted to kill init!", with the signal as the exit code.
+    """
+    rule = "init-killed"
+    match = _INIT_KILLED.match(panic_message(facts))
+    killers = [e for e in facts.before_crash() if any(task.pid == _INIT for task in e.killed)]
+    if match is None or not killers:
+        return None
+    event = killers[-1]
+    pfn = int(event.pfn, 16)
+    evidence = [
+        Fact(rule=rule, fact=f"the panic's words: {panic_message(facts)!r}"),
+        Fact(rule=rule, fact=f"{event_words(event)}; init (pid 1) was sent SIGBUS for it"),
+    ]
+    page_evidence(rule, facts, pfn, evidence)
+    records_evidence(rule, facts, pfn, evidence)
+    return Verdict(
+        kind="fatal-hardware-error",
+        confidence="certain" if match[1] and int(match[1], 16) & 0x7F == _SIGBUS else "high",
+        summary=f"The kernel killed init for a memory error in {page_words(facts.pages.get(pfn), pfn)}, and panicked without it.",
+        pfn=event.pfn,
         evidence=tuple(evidence),
     )
 
@@ -171,7 +204,7 @@ def fatal_record(facts: Facts) -> Verdict | None:
             summary="The machine died of a hardware error; its record does not say whether of memory.",
             evidence=tuple(evidence),
         )
-    where = "memory"
+    where, pfn = "memory", None
     if named is not None and named.physical_address is not None:
         pfn = facts.pfn_of(named.physical_address)
         where = f"memory at {named.physical_address}"
@@ -182,6 +215,7 @@ def fatal_record(facts: Facts) -> Verdict | None:
         kind="fatal-hardware-error",
         confidence="certain" if memory else "medium",
         summary=f"The {'CPU' if from_mce else 'firmware' if from_firmware else 'memory controller'} reported a fatal memory error in {where}, and the kernel panicked on it.",
+        pfn=hexed(pfn),
         evidence=tuple(evidence),
         against=()
         if memory
@@ -218,6 +252,7 @@ def fatal_record_at_end(facts: Facts) -> Verdict | None:
         kind="fatal-hardware-error",
         confidence="high",
         summary=f"The log ends with a fatal memory error{where}, on which the kernel panics.",
+        pfn=hexed(facts.pfn_of(memory[-1].physical_address)),
         evidence=tuple(evidence),
         against=against,
     )
@@ -247,7 +282,14 @@ def _final_records(facts: Facts, source: str) -> list[HardwareError]:
     if exceptions and not exceptions[-1].is_memory:
         # the banks of one exception are printed together, the one that decided last
         last = exceptions[-1]
-        cause = [r for r in exceptions if r.is_memory and not is_after(last.time, r.time, 5.0)]
+        survived = {int(e.pfn, 16) for e in facts.memory_failures if e.action == "recovered"}
+        cause = [
+            r
+            for r in exceptions
+            if r.is_memory
+            and not is_after(last.time, r.time, 5.0)
+            and facts.pfn_of(r.physical_address) not in survived
+        ]
         return [*cause[-1:], last]
     return exceptions[-1:]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from mftriage.facts import Facts, Tie, granule_of
-from mftriage.model import Confidence, Fact, MemoryFailure, Verdict
+from mftriage.model import Confidence, Fact, HardwareError, MemoryFailure, Verdict, hexed
 from mftriage.stack import site
 from mftriage.verdict.evidence import (
     ABORT,
@@ -23,6 +23,7 @@ from mftriage.verdict.evidence import (
 )
 
 _ABORT_SECONDS = 60.0  # from a record to the abort that it explains
+_AT_ONCE_SECONDS = 2.0  # the same, where an earlier failure explains it as well
 _CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
 # arch/x86/mm/fault.c, pgtable_bad() and show_fault_oops(): the CPU met a reserved bit in a table
 _BAD_TABLE = re.compile(r"Corrupted page table|Bad pagetable|reserved bit violation")
@@ -68,6 +69,7 @@ def crash_in_page(facts: Facts) -> Verdict | None:
         kind="delayed-crash",
         confidence=_weight(facts, tie) or "low",
         summary=f"{_did(tie).format(page)}, which a memory failure had hit{when} and the kernel had left in use.",
+        pfn=f"{tie.pfn:#x}",
         evidence=tuple(evidence),
         against=tuple(_against(rule, facts, tie)),
     )
@@ -75,12 +77,13 @@ def crash_in_page(facts: Facts) -> Verdict | None:
 
 def deciding_tie(facts: Facts) -> Tie | None:
     """The tie that a later crash is known by: the weightiest to a page that was not recovered."""
-    if facts.panic is None:
+    if facts.panic is None or not facts.ties:
         return None
+    left = _left_in_use(facts)
     weighed = [
         (_CONFIDENCES.index(weight), place, tie)
         for place, tie in enumerate(facts.ties)
-        if _left_in_use(facts, tie.pfn) and (weight := _weight(facts, tie)) is not None
+        if tie.pfn in left and (weight := _weight(facts, tie)) is not None
     ]
     return min(weighed)[2] if weighed else None
 
@@ -95,30 +98,48 @@ def _weight(facts: Facts, tie: Tie) -> Confidence | None:
         if consumed:
             return "certain" if sure else "high"
         return "medium" if tie.provided else "high"
+    if tie.how == "table" and (consumed or _BAD_TABLE.search(facts.oops or "")):
+        return "high"
     if tie.how == "pointer":
-        return "high"
-    if facts.elsewhere or tie.how == "slot":
+        return "medium" if facts.elsewhere else "high"
+    if facts.elsewhere or tie.how == "slot" or _touched_elsewhere(facts, tie):
         return None  # a pointer that is left over, or there by chance
-    if tie.how == "table":
-        return "high" if consumed or _BAD_TABLE.search(facts.oops or "") else "medium"
-    if tie.how == "register" and not consumed and facts.oops is None:
-        return None  # nothing faulted: a lockup, a panic of the kernel's own
-    asynchronous = "SError" in f"{panic_message(facts)} {facts.oops or ''}"
-    if tie.how == "register" and not asynchronous and (consumed or tie.flipped_bit is not None):
-        return "high"
+    if tie.how == "register":
+        return _weight_of_register(facts, tie, consumed)
     return "medium"
 
 
-def _left_in_use(facts: Facts, pfn: int) -> bool:
-    """Whether the kernel did not take the page out of use, or has yet to (delayed)."""
-    words = {e.action for e in facts.memory_failures if e.pfn == f"{pfn:#x}"}
-    left = any(int(e.pfn, 16) == pfn for e in facts.unrecovered())
-    return left or pfn in facts.untold() or ("delayed" in words and "recovered" not in words)
+def _weight_of_register(facts: Facts, tie: Tie, consumed: bool) -> Confidence | None:
+    words = f"{panic_message(facts)} {facts.oops or ''}"
+    if not consumed and facts.oops is None:
+        return None  # nothing faulted: a lockup, a panic of the kernel's own
+    access = facts.panic.access if facts.panic else None
+    if tie.flipped_bit is not None:
+        # of a register that had no part in the fault, one bit off is nothing
+        led = access is None or (access.register or "").lower() == tie.where.split()[-1].lower()
+        return "high" if led else None
+    return "high" if consumed and "SError" not in words else "medium"
+
+
+def _touched_elsewhere(facts: Facts, tie: Tie) -> bool:
+    """Whether what faulted was an access in another page that had failed, a recovered one perhaps."""
+    return any(t.how in ("record", "access") and t.pfn != tie.pfn for t in facts.ties)
+
+
+def _left_in_use(facts: Facts) -> set[int]:
+    """The pages that the kernel did not take out of use, or has yet to (delayed)."""
+    left = {int(e.pfn, 16) for e in facts.unrecovered()} | facts.untold()
+    done: dict[int, set[str | None]] = {}
+    for event in facts.before_crash():
+        done.setdefault(int(event.pfn, 16), set()).add(event.action)
+    return left | {
+        pfn for pfn, said in done.items() if "delayed" in said and "recovered" not in said
+    }
 
 
 def _last_failure(facts: Facts, pfn: int) -> MemoryFailure | None:
     """The failure that left the page in use."""
-    events = [e for e in facts.memory_failures if int(e.pfn, 16) == pfn]
+    events = [e for e in facts.before_crash() if int(e.pfn, 16) == pfn]
     left = [e for e in facts.unrecovered() if int(e.pfn, 16) == pfn]
     return next(iter(left or events), None)
 
@@ -186,7 +207,13 @@ def _grain(facts: Facts, tie: Tie) -> str:
 def _against(rule: str, facts: Facts, tie: Tie | None) -> Iterator[Fact]:
     """What a sceptic would say."""
     access = facts.panic.access if facts.panic else None
-    if tie is not None and tie.how == "register" and access is not None and access.address:
+    if (
+        tie is not None
+        and tie.how == "register"
+        and tie.flipped_bit is None
+        and access is not None
+        and access.address
+    ):
         yield Fact(
             rule=rule,
             fact=f"the instruction that faulted ({access.instruction}) accessed {access.address}, which lies elsewhere",
@@ -218,52 +245,72 @@ def external_abort(facts: Facts) -> Verdict | None:
     panic = facts.panic
     if panic is None or not ABORT.search(f"{panic_message(facts)} {facts.oops or ''}"):
         return None
-    evidence = [Fact(rule=rule, fact=f"the crash: {facts.oops or panic_message(facts)}")]
+    crash = Fact(rule=rule, fact=f"the crash: {facts.oops or panic_message(facts)}")
     left = [e for e in facts.unrecovered() if not is_after(e.time, panic.time)]
-    if left and facts.registers_known:
+    touched = next((t for t in facts.ties if t.how == "access" and t.flipped_bit is None), None)
+    if touched is not None:
+        return _abort_in_recovered(facts, touched, crash)
+    records = _records_before(facts, _AT_ONCE_SECONDS) or (
+        [] if left else _records_before(facts, _ABORT_SECONDS)
+    )
+    if records:
+        return _abort_after_record(facts, records[-4:], crash)
+    if not left or facts.registers_known:
         return None
-    if left:
-        pages = {e.pfn for e in left}
-        return Verdict(
-            kind="delayed-crash",
-            confidence="medium" if len(pages) == 1 else "low",
-            summary=f"The CPU took an external abort, as from bad memory, after a memory failure in page {left[-1].pfn} had been left unrecovered.",
-            evidence=(*evidence, *(Fact(rule=rule, fact=event_words(e)) for e in left[:8])),
-            against=(Fact(rule=rule, fact="the log has no address or register of the crash"),),
-        )
-    touched = next((tie for tie in facts.ties if tie.how == "access"), None)
-    if touched is not None and touched.flipped_bit is None:
-        evidence.append(Fact(rule=rule, fact=_tie_words(facts, touched)))
-        evidence += [
-            Fact(rule=rule, fact=event_words(e))
-            for e in facts.memory_failures
-            if int(e.pfn, 16) == touched.pfn
-        ][:8]
-        return Verdict(
-            kind="fatal-hardware-error",
-            confidence="high",
-            summary=f"The CPU took an external abort in {page_words(facts.pages.get(touched.pfn), touched.pfn)}, which a memory failure had hit before and the kernel had called recovered.",
-            evidence=tuple(evidence),
-        )
-    done = {int(e.pfn, 16) for e in facts.memory_failures}
-    records = [
+    pages = {e.pfn for e in left}
+    return Verdict(
+        kind="delayed-crash",
+        confidence="medium" if len(pages) == 1 else "low",
+        summary=f"The CPU took an external abort, as from bad memory, after a memory failure in page {left[-1].pfn} had been left unrecovered.",
+        pfn=left[-1].pfn,
+        evidence=(crash, *(Fact(rule=rule, fact=event_words(e)) for e in left[:8])),
+        against=(Fact(rule=rule, fact="the log has no address or register of the crash"),),
+    )
+
+
+def _abort_in_recovered(facts: Facts, touched: Tie, crash: Fact) -> Verdict:
+    events = [e for e in facts.before_crash() if int(e.pfn, 16) == touched.pfn]
+    return Verdict(
+        kind="fatal-hardware-error",
+        confidence="high",
+        summary=f"The CPU took an external abort in {page_words(facts.pages.get(touched.pfn), touched.pfn)}, which a memory failure had hit before and the kernel had called recovered.",
+        pfn=f"{touched.pfn:#x}",
+        evidence=(
+            crash,
+            Fact(rule=crash.rule, fact=_tie_words(facts, touched)),
+            *(Fact(rule=crash.rule, fact=event_words(e)) for e in events[:8]),
+        ),
+    )
+
+
+def _records_before(facts: Facts, seconds: float) -> list[HardwareError]:
+    """Uncorrected memory errors shortly before the crash, in pages that were not dealt with."""
+    died = facts.panic.time if facts.panic else None
+    done = {int(e.pfn, 16) for e in facts.before_crash()} - _left_in_use(facts)
+    return [
         r
         for r in facts.hardware_errors
         if r.is_memory
         and r.severity in ("recoverable", "fatal")
-        and not is_after(r.time, panic.time)
-        and (r.time is None or panic.time is None or panic.time - r.time <= _ABORT_SECONDS)
+        and not is_after(r.time, died)
+        and not is_after(died, r.time, seconds)
         and facts.pfn_of(r.physical_address) not in done
     ]
-    if records:
-        where = f" at {records[-1].physical_address}" if records[-1].physical_address else ""
-        return Verdict(
-            kind="fatal-hardware-error",
-            confidence="high",
-            summary=f"The CPU took an external abort right after firmware had reported an uncorrected memory error{where}.",
-            evidence=(*evidence, *(Fact(rule=rule, fact=record_words(r)) for r in records[-4:])),
-        )
-    return None
+
+
+def _abort_after_record(facts: Facts, records: list[HardwareError], crash: Fact) -> Verdict:
+    address = records[-1].physical_address
+    pfn = facts.pfn_of(address)
+    again = pfn is not None and pfn in _left_in_use(facts)
+    where = f" at {address}" if address else ""
+    had = ", in a page that an earlier failure had left in use" if again else ""
+    return Verdict(
+        kind="delayed-crash" if again else "fatal-hardware-error",
+        confidence="high",
+        summary=f"The CPU took an external abort right after firmware had reported an uncorrected memory error{where}{had}.",
+        pfn=hexed(pfn),
+        evidence=(crash, *(Fact(rule=crash.rule, fact=record_words(r)) for r in records)),
+    )
 
 
 def unrecovered_before(facts: Facts) -> Verdict | None:
@@ -279,7 +326,8 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
     event = events[-1]
     delay = _delay(facts, event)
     when = f" {delay:.1f} s" if delay is not None else ""
-    weak = [tie for tie in facts.ties if _left_in_use(facts, tie.pfn)]
+    still = _left_in_use(facts)
+    weak = [tie for tie in facts.ties if tie.pfn in still]
     against = [
         *_against(rule, facts, None),
         Fact(
@@ -289,7 +337,7 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
             else "none of this ties the crash to the page: a pointer may be left over, or be there by chance",
         ),
     ]
-    done = {e.pfn for e in facts.memory_failures if e.action == "recovered"}
+    done = {e.pfn for e in facts.before_crash() if e.action == "recovered"}
     if done:
         against.append(
             Fact(
@@ -302,6 +350,7 @@ def unrecovered_before(facts: Facts) -> Verdict | None:
         kind="possible-delayed-crash",
         confidence="low",
         summary=f"A memory failure in {page_words(page, int(event.pfn, 16))} was left unrecovered{when} before the crash, but nothing ties the crash to it.",
+        pfn=event.pfn,
         evidence=(
             *(Fact(rule=rule, fact=event_words(e)) for e in events[:8]),
             *(Fact(rule=rule, fact=_tie_words(facts, tie)) for tie in weak[:_MAX_MORE]),

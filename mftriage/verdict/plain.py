@@ -106,7 +106,7 @@ def crash_without_failure(facts: Facts) -> Verdict | None:
     against += [
         Fact(
             rule=rule,
-            fact=f"{tie.where} points into page {tie.pfn:#x}, which failed and was recovered",
+            fact=f"{tie.where} points into page {tie.pfn:#x}, which failed, but was taken out of use",
         )
         for tie in facts.ties
         if tie.how != "slot"

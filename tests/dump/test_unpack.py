@@ -205,6 +205,25 @@ def test_no_room_for_the_temporary_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert caught.value.exit_code == 3 and caught.value.remedy
 
 
+@pytest.mark.parametrize(("free", "refused"), [(100 << 20, True), (600 << 20, False)])
+def test_room_is_left_for_others(monkeypatch: pytest.MonkeyPatch, free: int, refused: bool) -> None:
+    real = os.fstatvfs
+
+    def nearly_full(fd: int) -> os.statvfs_result:
+        fields = list(real(fd)[:10])
+        fields[1], fields[2], fields[4] = 4096, (1 << 40) // 4096, free // 4096
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "fstatvfs", nearly_full)
+    packed = zstandard.compress(DATA + b"x" * (80 << 20))
+    if not refused:
+        assert unpacked(packed).whole
+        return
+    with pytest.raises(DumpError, match="no space left") as caught:
+        unpacked(packed)
+    assert "TMPDIR" in caught.value.remedy
+
+
 def test_progress_ends_at_the_end() -> None:
     seen: list[tuple[str, int, int]] = []
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- unpack() closes it

@@ -61,7 +61,7 @@ def log_of(text: str) -> list[LogRecord]:
 def crash(text: str) -> tuple[Panic, Registers]:
     panic = crash_from_log(log_of(text))
     assert panic is not None
-    return panic, crash_registers(log_of(text), panic)
+    return panic, crash_registers(log_of(text))
 
 
 def test_the_registers_of_x86() -> None:

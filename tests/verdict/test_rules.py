@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -14,6 +15,7 @@ from mftriage.actions import MOST
 from mftriage.facts import Facts, Tie
 from mftriage.log import LogRecord
 from mftriage.model import (
+    Access,
     DumpInfo,
     Frame,
     HardwareError,
@@ -24,6 +26,7 @@ from mftriage.model import (
     PageRequest,
     Panic,
     PoisonedPage,
+    Task,
 )
 from mftriage.triage import conclude
 from mftriage.verdict import RULES, decide
@@ -95,6 +98,69 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
     "recovery turned off": (
         facts(f"Memory failure on page {PFN:x}"),
         *("fatal-hardware-error", "certain", "recovery-disabled"),
+    ),
+    "init killed for a bad page": (
+        facts(
+            "Attempted to kill init! exitcode=0x00000007",
+            failure("recovered", killed=(Task(comm="systemd", pid=1),)),
+        ),
+        *("fatal-hardware-error", "certain", "init-killed"),
+    ),
+    "init killed, another process for a bad page": (
+        facts(
+            "Attempted to kill init! exitcode=0x00000007",
+            failure("recovered", killed=(Task(comm="mysqld", pid=712),)),
+        ),
+        *("unrelated", "high", "crash-without-failure"),
+    ),
+    "a failure behind the crash": (
+        facts("Fatal exception", failure(after_crash=True), oops=OOPS),
+        *("unrelated", "high", "crash-without-failure"),
+    ),
+    "an oops with an access in a recovered page and a register in one that was not": (
+        facts(
+            *("Fatal exception", failure("recovered"), failure(pfn=PFN + 1)),
+            ties=(*TIE, Tie(PFN + 1, "register RAX", 1)),
+            oops=OOPS,
+        ),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "an oops with a register a bit away from the page, which had no part in it": (
+        facts(
+            panic=Panic(
+                message="Fatal exception",
+                time=15.0,
+                access=Access(instruction="mov rax, [rbx]", register="rbx", address="0x10"),
+            ),
+            memory_failures=(failure(),),
+            ties=(Tie(PFN, "register RAX", 1 << 62, 62),),
+            oops=OOPS,
+            crashed=True,
+        ),
+        *("possible-delayed-crash", "low", "unrecovered-before"),
+    ),
+    "a pointer that stands in the page and elsewhere": (
+        facts(
+            *("Fatal exception", failure()),
+            ties=(Tie(PFN, "it", 1, how="pointer"),),
+            oops=OOPS,
+            elsewhere=("the faulting pointer stands elsewhere",),
+        ),
+        *("delayed-crash", "medium", "crash-in-page"),
+    ),
+    "an abort right after a new record, an old page still in use": (
+        facts(
+            *("synchronous external abort: Fatal exception", failure(pfn=PFN + 9)),
+            hardware_errors=(ghes("recoverable", time=14.9),),
+        ),
+        *("fatal-hardware-error", "high", "external-abort"),
+    ),
+    "an abort right after a record of the page that was left in use": (
+        facts(
+            *("synchronous external abort: Fatal exception", failure()),
+            hardware_errors=(ghes("recoverable", time=14.9),),
+        ),
+        *("delayed-crash", "high", "external-abort"),
     ),
     "a fatal machine check in memory": (
         facts("Fatal local machine check", hardware_errors=(mce(),)),
@@ -612,8 +678,12 @@ def test_what_became_of_a_page_in_the_end(events: list[MemoryFailure], left: int
 
 
 def test_a_page_that_a_test_unpoisoned_is_no_longer_left() -> None:
-    asked = PageRequest(time=11.0, kind="unpoison", pfn=f"{PFN:#x}")
+    asked = PageRequest(
+        time=11.0, kind="unpoison", pfn=f"{PFN:#x}", result="software-unpoisoned page"
+    )
     assert not facts("Fatal exception", failure(), page_requests=(asked,)).unrecovered()
+    refused = replace(asked, result="disabled after HW memory failure")
+    assert facts("Fatal exception", failure(), page_requests=(refused,)).unrecovered()
     again = failure(time=12.0)
     assert facts("Fatal exception", again, page_requests=(asked,)).unrecovered() == [again]
 

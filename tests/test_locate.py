@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mftriage.dump import open_dump
-from mftriage.dump.locate import locate
 from mftriage.errors import DumpError
+from mftriage.locate import locate
 from tests import craft
 
 DUMP = craft.elf_core({0x1000: bytes(4096)}, craft.note("VMCOREINFO", 0, craft.X86_INFO))
@@ -54,6 +54,14 @@ def test_folder_of_kdump(tmp_path: Path, name: str, log: str) -> None:
 def test_log_beside_a_file_named_vmcore(tmp_path: Path) -> None:
     dump = write(tmp_path / "vmcore")
     text = write(tmp_path / "vmcore-dmesg.txt", b"")
+    assert locate(dump).log == text
+
+
+def test_log_of_the_same_date(tmp_path: Path) -> None:
+    dump = write(tmp_path / "dump.202611240312")
+    write(tmp_path / "dmesg.202611230000", b"")
+    assert locate(dump).log is None
+    text = write(tmp_path / "dmesg.202611240312", b"")
     assert locate(dump).log == text
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mftriage.errors import DumpError
@@ -14,6 +16,7 @@ _NAMES = (
     *("vmcore-incomplete", "dump-incomplete"),
 )
 _LOGS = ("vmcore-dmesg.txt", "dmesg.txt", "dmesg.*", "vmcore-dmesg-incomplete.txt")
+_REPORTS = (".json", ".txt", ".html", ".md")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,38 @@ def locate(path: Path) -> Located:
         raise DumpError(
             f"can't look at {str(path)[:200]!r}: {error.strerror}", "check the path"
         ) from error
-    return Located(path, _log_beside(path.parent) if path.name.startswith("vmcore") else None)
+    return Located(path, _saved_with(path))
+
+
+def is_dump_name(name: str) -> bool:
+    """Whether a file of this name is called a dump by those who write them."""
+    return not name.endswith(_REPORTS) and any(fnmatchcase(name, like) for like in _NAMES)
+
+
+def is_saved_log(name: str) -> bool:
+    """Whether a file of this name is what kdump calls the log that it saves with a dump."""
+    return any(fnmatchcase(name, like) for like in _LOGS)
+
+
+def log_of(dump: str, names: Collection[str]) -> str | None:
+    """The log that was saved with the dump of this name, where ``names`` are those in its folder."""
+    if dump.startswith("dump."):  # kdump-tools write dump.DATE and dmesg.DATE
+        log = dump.replace("dump.", "dmesg.", 1)
+        return log if log in names else None
+    if not dump.startswith("vmcore"):
+        return None
+    return next((n for like in _LOGS for n in sorted(names) if fnmatchcase(n, like)), None)
+
+
+def _saved_with(dump: Path) -> Path | None:
+    if not dump.name.startswith(("vmcore", "dump.")):
+        return None  # nobody's log: spare the look at what may be a large folder
+    try:
+        with os.scandir(dump.parent) as beside:
+            log = log_of(dump.name, [entry.name for entry in beside if entry.is_file()])
+    except OSError:
+        return None
+    return None if log is None else dump.parent / log
 
 
 def log_alone(folder: Path) -> Path | None:
@@ -65,9 +99,7 @@ def _in_folder(folder: Path) -> Path:
         found = sorted(
             p
             for p in folder.glob(pattern)
-            if p.is_file()
-            and p not in _logs(folder)
-            and p.suffix not in {".json", ".txt", ".html", ".md"}
+            if p.is_file() and p not in _logs(folder) and p.suffix not in _REPORTS
         )
         if found:
             return found[0]
