@@ -121,6 +121,14 @@ def analyze(
     why: Annotated[
         bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
     ] = False,
+    rasdaemon_db: Annotated[
+        Path | None,
+        typer.Option(
+            "--rasdaemon-db",
+            metavar="FILE",
+            help="The host's ras-mc_event.db: adds the errors before the crash.",
+        ),
+    ] = None,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
     redact: RedactOption = False,
@@ -133,7 +141,13 @@ def analyze(
     if (redact or redact_map is not None) and (capsule is not None or why):
         raise _unmasked("--why" if capsule is None else "--capsule")
     wanted = _formats(formats, output)
-    analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
+    analysis = run(
+        path,
+        vmlinux=symbols,
+        scan_seconds=scan_seconds,
+        rasdaemon_db=rasdaemon_db,
+        progress=_progress,
+    )
     try:
         if capsule is not None:
             from mftriage.capsule import write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mftriage import __version__
 from mftriage.actions import actions
@@ -66,74 +66,98 @@ class Analysis:
         return self.opened
 
 
+class _Wanted(NamedTuple):
+    """What an analysis is given besides the dump or the log."""
+
+    vmlinux: Path | str | None
+    scan_seconds: float
+    rasdaemon_db: Path | None
+    progress: Progress
+
+
 def analyze(
     path: Path | str,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
+    rasdaemon_db: Path | None = None,
     progress: Progress = lambda label, done, total: None,
 ) -> Analysis:
     """Triage the dump or the log at ``path``, which may be a URL.
 
-    Raises ``DumpError`` or ``SymbolsError``, and ``UsageError`` for a URL that names nothing.
+    ``rasdaemon_db`` is the database of the host's rasdaemon.  Raises ``DumpError`` or
+    ``SymbolsError``, and ``UsageError`` for a URL or a database that is not there.
     """
+    if rasdaemon_db is not None and not rasdaemon_db.is_file():
+        raise UsageError(
+            f"there is no file {str(rasdaemon_db)!r}",
+            "copy it from the host: /var/lib/rasdaemon/ras-mc_event.db",
+        )
+    wanted = _Wanted(vmlinux, scan_seconds, rasdaemon_db, progress)
     if is_url(str(path)):
-        return _analyze_remote(str(path), vmlinux, scan_seconds, progress)
+        return _analyze_remote(str(path), wanted)
     path = Path(path)
     log = open_log(located_log(path))
     if log is not None:
-        return _of_log(log)
+        return _of_log(log, wanted)
     # A log needs none of this, nor drgn behind it.
     from mftriage.dump import open_dump
 
-    return _of_dump(open_dump(path, progress), vmlinux, scan_seconds, progress)
+    return _of_dump(open_dump(path, progress), wanted)
 
 
-def _analyze_remote(
-    url: str, vmlinux: Path | str | None, scan_seconds: float, progress: Progress
-) -> Analysis:
+def _analyze_remote(url: str, wanted: _Wanted) -> Analysis:
     from mftriage.remote import open_remote, shown
 
     file = open_remote(url)
     try:
         log = log_in(file, shown(url))
         if log is not None:
-            analysis = _of_log(log)
+            analysis = _of_log(log, wanted)
             if file.failure is not None:
                 raise file.failure
             return analysis
         from mftriage.dump import open_remote_dump
 
-        dump = open_remote_dump(shown(url), file, progress)
+        dump = open_remote_dump(shown(url), file, wanted.progress)
     except BaseException:
         file.close()
         raise
-    return _of_dump(dump, vmlinux, scan_seconds, progress)
+    return _of_dump(dump, wanted)
 
 
-def _of_log(log: LogFile) -> Analysis:
+def _of_log(log: LogFile, wanted: _Wanted) -> Analysis:
     from mftriage.from_log import facts_of_log
 
     facts = facts_of_log(log)
+    _add_past(facts, wanted.rasdaemon_db)
     return Analysis(conclude(facts), None, facts)
 
 
-def _of_dump(
-    dump: Dump, vmlinux: Path | str | None, scan_seconds: float, progress: Progress
-) -> Analysis:
+def _of_dump(dump: Dump, wanted: _Wanted) -> Analysis:
     from mftriage.kernel.gather import gather
     from mftriage.symbols import open_kernel
 
     try:
-        kernel = open_kernel(dump, vmlinux, progress)
-        facts = gather(kernel, scan_seconds)
+        kernel = open_kernel(dump, wanted.vmlinux, wanted.progress)
+        facts = gather(kernel, wanted.scan_seconds)
         dump.check()
+        _add_past(facts, wanted.rasdaemon_db)
         return Analysis(conclude(facts), (dump, kernel), facts)
     except BaseException as error:
         dump.close()
         if isinstance(error, Exception):
             dump.check()  # what broke may be the server's doing
         raise
+
+
+def _add_past(facts: Facts, rasdaemon_db: Path | None) -> None:
+    """Add what the host's own database tells of the time before the crash."""
+    if rasdaemon_db is None:
+        return
+    from mftriage.past import add_past
+
+    add_past(facts, rasdaemon_db)
 
 
 def conclude(facts: Facts) -> Triage:
@@ -160,7 +184,8 @@ def conclude(facts: Facts) -> Triage:
         hardware_errors=_decoded(
             _bounded("hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut)
         ),
-        corrected_errors=facts.corrected_errors,
+        corrected_errors=(*facts.corrected_errors, *facts.past_corrected),
+        history=facts.history,
         page_requests=facts.page_requests,
         dimm=dimm,
         error_to_crash_seconds=_delay(facts, page),
