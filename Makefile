@@ -37,6 +37,7 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 
 fuzz: $(VENV)/ready
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.records 600
 
 refresh: $(VENV)/ready

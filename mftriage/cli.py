@@ -32,7 +32,7 @@ app = typer.Typer(
 _ORDER = ("unrecoverable-panic", "fatal-hardware-error", "delayed-crash", "possible-delayed-crash")
 
 PathArgument = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="PATH",
         readable=False,
@@ -121,6 +121,14 @@ def analyze(
     why: Annotated[
         bool, typer.Option("--why", help="Also say on stderr which rules led to the verdict.")
     ] = False,
+    rasdaemon_db: Annotated[
+        Path | None,
+        typer.Option(
+            "--rasdaemon-db",
+            metavar="FILE",
+            help="The host's ras-mc_event.db: adds the errors before the crash.",
+        ),
+    ] = None,
     scan_seconds: ScanOption = 10.0,
     force: ForceOption = False,
     redact: RedactOption = False,
@@ -133,7 +141,13 @@ def analyze(
     if (redact or redact_map is not None) and (capsule is not None or why):
         raise _unmasked("--why" if capsule is None else "--capsule")
     wanted = _formats(formats, output)
-    analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
+    analysis = run(
+        path,
+        vmlinux=symbols,
+        scan_seconds=scan_seconds,
+        rasdaemon_db=rasdaemon_db,
+        progress=_progress,
+    )
     try:
         if capsule is not None:
             from mftriage.capsule import write
@@ -175,6 +189,10 @@ def batch(
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="The most memory that one may take.")
     ] = "2G",
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler that has it done."),
+    ] = None,
     capsules: Annotated[
         bool, typer.Option("--capsules", help="Also write each dump's evidence capsule (lean).")
     ] = False,
@@ -203,6 +221,7 @@ def batch(
         None if since is None else units.moment(since, time.time()),
         limit,
         retries,
+        cluster,
     )
     terminal = sys.stderr is not None and sys.stderr.isatty()
     summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))

@@ -17,6 +17,7 @@ from mftriage.model import (
     PageInfo,
     PageRequest,
     Panic,
+    PastErrors,
     PoisonedPage,
     RecordDimm,
 )
@@ -72,6 +73,7 @@ class Facts:
     those ignored or failed that the kernel counted and the log no longer shows.
     ``sysctl`` is vm.panic_on_unrecoverable_memory_failure, ``has_sysctl`` whether the kernel has it at all.
     ``memory_devices`` are SMBIOS's, by handle; empty where no record names a DIMM.
+    ``past_corrected`` and ``history`` are what a database of the host tells of earlier errors.
 
     What belongs to an earlier boot is set apart in ``earlier_errors`` and ``earlier_failures``: no
     rule looks there.  ``capture_kernel`` marks the log of the kernel that saved the dump,
@@ -99,6 +101,8 @@ class Facts:
     not_checked: list[NotChecked] = field(default_factory=list)
     page_requests: tuple[PageRequest, ...] = ()
     corrected_errors: tuple[CorrectedErrors, ...] = ()
+    past_corrected: tuple[CorrectedErrors, ...] = ()
+    history: tuple[PastErrors, ...] = ()
     earlier_errors: tuple[HardwareError, ...] = ()
     earlier_failures: tuple[MemoryFailure, ...] = ()
     capture_kernel: bool = False

@@ -21,7 +21,7 @@ from mftriage.model import (
     hexed,
 )
 from mftriage.records.crash import crash_from_log, crash_line, crash_registers, oops_message
-from mftriage.records.digest import Digest, digest, of_previous_boot, shorten
+from mftriage.records.digest import Digest
 from mftriage.records.faults import (
     held_addresses,
     no_bad_cell,
@@ -70,9 +70,9 @@ def facts_of_log(source: LogFile) -> Facts:
 def _facts(source: LogFile) -> Facts:
     boots: list[Digest] = []
     for boot in split_boots_lazily(source.records()):
-        boots.append(digest(boot))
+        boots.append(Digest(boot))
         if len(boots) > 2:
-            shorten(boots[-3])
+            boots[-3].shorten()
         if len(boots) > _MAX_BOOTS + 2:
             del boots[0]
     if source.text.messages == 0:
@@ -80,7 +80,7 @@ def _facts(source: LogFile) -> Facts:
     capture = bool(boots) and _is_capture(boots[-1])
     crashed_before = len(boots) > 1 and crash_from_log(boots[-2].log) is not None
     at = len(boots) - (2 if capture and crashed_before else 1)
-    now = boots[at]
+    now = boots[at].finish()
     log = now.log
     arch = arch_of(log) or next((a for boot in boots if (a := arch_of(boot.log))), None)
     bare = memory_failures(log, None)
@@ -90,7 +90,7 @@ def _facts(source: LogFile) -> Facts:
     earlier_errors = [
         addressed(error, size)
         for boot in boots[max(0, at - _MAX_BOOTS) : at]
-        for error in of_previous_boot(boot)
+        for error in boot.as_previous_boot()
     ]
     earlier_failures = [
         replace(event, previous_boot=True)
@@ -133,7 +133,10 @@ def _facts(source: LogFile) -> Facts:
 
 
 def _is_capture(boot: Digest) -> bool:
-    return any(_CAPTURE.search(record.text) for record in boot.log)
+    return any(
+        ("kdump" in record.text or "elfcorehdr" in record.text) and _CAPTURE.search(record.text)
+        for record in boot.log
+    )
 
 
 def _add_ties(facts: Facts, panic: Panic, registers: Registers) -> None:
@@ -216,10 +219,11 @@ def _not_checked(
 
 def _release(log: list[LogRecord]) -> str | None:
     for record in log:
+        text = record.text
+        if "ersion" not in text and "ainted" not in text:
+            continue
         for pattern in (_VERSION, _TAINTED, _NOT_TAINTED):
-            if ("ersion" in record.text or "ainted" in record.text) and (
-                match := pattern.search(record.text)
-            ):
+            if match := pattern.search(text):
                 return clean(match[match.lastindex or 1])
     return None
 

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from mftriage.pattern import Pattern
 from mftriage.text import clean
 
 _MAX_LINE = 4096
+_LEVELS = tuple("01234567")
 _MAX_WRAPS = 4  # pieces that one message is put together from
 
 # What stands in front of a message in a saved log: <N> syslog level, [time], [caller].
 _PREFIX = Pattern(
     r"(?:<(?P<level>[0-9]{1,4})>)?\[\s*(?P<time>[0-9]{1,12}\.[0-9]{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?P<text>.*)$"
 )
-_LEVEL = Pattern(r"<([0-9]{1,4})>(?=\S)(?!\[)")
+# Colours and cursor movements of a terminal, as they are or as rsyslog writes them.
+_ESCAPES = Pattern(
+    r"(?:\x1b|#033)(?:\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|[()][0-9A-Za-z]|[=>78cDEHMNOZ])"
+)
 
 
 class LogRecord(NamedTuple):
@@ -59,30 +64,38 @@ class TextLog:
 
     def read(self, lines: Iterable[str]) -> Iterator[LogRecord]:
         """The records of the log, one message each."""
-        held: _Line | None = None
+        held: _Line | LogRecord | None = None
+        before = ""  # the line that is held
+        prefix = _PREFIX.compiled.match
         for raw in lines:
+            if "\x1b" in raw or "#033[" in raw:
+                raw = _ESCAPES.compiled.sub("", raw)
             raw = raw.rstrip("\r\n")
             if not raw:
                 continue
-            # A line that no record is made of is most of any log, and takes the short way.
-            match = _PREFIX.match(raw)
-            if match is not None and not _may_matter(raw) and " kernel: " not in raw:
+            match = prefix(raw)
+            if match is not None and " kernel: " not in raw:
                 if held is not None:
-                    yield from self._records(held)
+                    yield from (held,) if isinstance(held, LogRecord) else self._records(held)
                     held = None
                 self.messages += 1
-                level = match["level"]
-                self._time = float(match["time"])
-                yield LogRecord(
-                    self._time,
-                    int(level) & 7 if level else None,
-                    clean(match["text"], _MAX_LINE),
-                )
+                stamp, text = match["time"], match["text"]
+                time = self._time = float(stamp)
+                level = int(match["level"]) & 7 if match["level"] else None
+                # Most lines are whole as they stand; one of a record may go on in the next line.
+                if not _may_matter(text):
+                    yield LogRecord(time, level, clean(text, _MAX_LINE))
+                elif text.isascii() and len(text) <= _MAX_LINE and not _may_be_glued(text):
+                    held, before = LogRecord(time, level, clean(text)), raw
+                else:
+                    held = _Line(raw, time, level, None, text, True)
                 continue
             line = self._line(raw, match)
             if line is None:
                 continue
             if held is not None:
+                if isinstance(held, LogRecord):
+                    held = _Line(before, held.time, held.level, None, held.text, True)
                 if line.prefixed or held.pieces >= _MAX_WRAPS or not _goes_on(held, line):
                     yield from self._records(held)
                 else:
@@ -97,7 +110,7 @@ class TextLog:
                 held = None
                 yield from self._records(line)
         if held is not None:
-            yield from self._records(held)
+            yield from (held,) if isinstance(held, LogRecord) else self._records(held)
 
     def _records(self, line: _Line) -> Iterable[LogRecord]:
         if line.prefixed and line.text.isascii() and not _may_be_glued(line.text):
@@ -111,7 +124,7 @@ class TextLog:
         for time, piece in _unglued(text) if _may_be_glued(text) else ((None, text),):
             if time is not None:
                 self._time = time
-            if not line.prefixed and _starts().match(piece):
+            if not line.prefixed and _STARTS.match(piece):
                 self.messages += 1
             yield LogRecord(
                 line.time if time is None else time,
@@ -134,8 +147,36 @@ class TextLog:
                 text = rest
         return _Line(raw, time, int(level) & 7 if level else None, None, text, True)
 
+    def _journal(self, raw: str) -> _Line | None:
+        """A line of ``journalctl -o json``; ``None`` for another program's."""
+        import json  # a log in this form is rare
+
+        try:
+            entry = json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
+        if entry.get("_TRANSPORT") != "kernel" and entry.get("SYSLOG_IDENTIFIER") != "kernel":
+            return None
+        text = entry.get("MESSAGE")
+        if isinstance(text, list):  # bytes that are no UTF-8
+            known = [n for n in text if isinstance(n, int) and 0 <= n < 256]
+            text = bytes(known).decode("utf-8", "backslashreplace")
+        if not isinstance(text, str):
+            return None
+        self.messages += 1
+        host, stamp = entry.get("_HOSTNAME"), str(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+        if isinstance(host, str):
+            self.host = self.host or clean(host, 255)
+        if stamp.isascii() and stamp.isdigit():
+            self._time = int(stamp[:16]) / 1e6
+        level = str(entry.get("PRIORITY"))
+        known_level = int(level) if level in _LEVELS else None
+        return _Line(raw, self._time, known_level, None, text.replace("\n", " "), True)
+
     def _strange(self, raw: str) -> _Line | None:
         """A line with another prefix than the console's, or none; ``None`` for another program's."""
+        if raw.startswith('{"') and '"MESSAGE"' in raw:
+            return self._journal(raw)
         text, level, clock, prefixed = raw, None, None, False
         for _ in range(4):  # layers
             if match := _PREFIX.match(text):
@@ -143,7 +184,7 @@ class TextLog:
                 self._time = float(match["time"])
                 level = int(match["level"]) & 7 if match["level"] else level
                 return _Line(raw, self._time, level, clock, match["text"], True)
-            layer = _outer().match(text)
+            layer = _OUTER.match(text)
             if layer is None:
                 break
             kind = layer.lastgroup
@@ -181,7 +222,8 @@ class TextLog:
                 rest = _no_brackets(rest)
             elif kind == "date":
                 clock = _clock(layer[0])
-                found = self._after_date(rest)
+                # a comma in it is dmesg's --time-format iso, which names no program
+                found = self._after_date(rest, "," in layer[0])
                 if found is None:
                     return None
                 rest = found
@@ -194,9 +236,9 @@ class TextLog:
         time = self._time if clock is None else None
         return _Line(raw, time, level, clock, text, prefixed)
 
-    def _after_date(self, rest: str) -> str | None:
+    def _after_date(self, rest: str, bare: bool) -> str | None:
         """What follows a syslog date: the kernel's message, or ``None`` for another program's."""
-        if rest.startswith("[") or _starts().match(rest):
+        if rest.startswith("[") or _STARTS.match(rest):
             return rest
         if match := _HOST_KERNEL.match(rest):
             self.messages += 1
@@ -206,7 +248,7 @@ class TextLog:
         if match := _HOST_TIME.match(rest):
             self.host = self.host or clean(match["host"], 255)
             return rest[match.end() :]
-        return None if _OTHER_PROGRAM.match(rest) else rest
+        return rest if bare or not _OTHER_PROGRAM.match(rest) else None
 
 
 class _Line(NamedTuple):
@@ -234,30 +276,20 @@ _PRETTY = {0x2010: "-", 0x2011: "-", 0x2012: "-", 0x2013: "-", 0x2014: "-", 0x22
     0x2026: "...",
 }
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-_compiled: dict[str, re.Pattern[str]] = {}
-
-
-def _late(source: str) -> re.Pattern[str]:
-    """An expression that only strange logs need."""
-    if source not in _compiled:
-        _compiled[source] = re.compile(source)
-    return _compiled[source]
-
-
-def _outer() -> re.Pattern[str]:
-    """One layer in front of a message, by the name of its kind."""
-    date = r"(?:[A-Z][a-z]{2}\s+)?(?:[A-Z][a-z]{2}\s{1,2}\d{1,2}(?: \d{4})? \d\d:\d\d:\d\d(?: \d{4})?(?:[.,]\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?)"
-    return _late(
-        r"(?P<quote>(?:> ?){1,9}|[\t ]+(?=[\[<]|kernel:))"
-        r"|(?P<grep>(?:[\w./-]{1,100}[:-]){1,2}(?=\[\s*[A-Z0-9]|<\d|[A-Z][a-z]{2} +\d|\d{4}-\d\d-|kernel: ))"
-        r"|(?P<kmsg>\d{1,4},\d{1,20},\d{1,16},[-+c](?:,[^;]{0,99})?(?=;))"
-        r"|(?P<ctime>\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \d{4}(?: <\s*[\d.]+>)?\] ?)"
-        r"|(?P<delta>\[\s*(?:\+\s*[0-9]{1,9}\.[0-9]{1,9}|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d(?::\d\d)?)\s*\] ?)"
-        r"|(?P<both>\[\s*[0-9]{1,12}\.[0-9]{1,9}\s+<\s*[0-9.]{1,20}>\] ?)"
-        r"|(?P<date>(?:<\d{1,3}>(?:1 )?)?(?:\[" + date + r"\]|" + date + r"|\d{9,11}\.\d{6}) +)"
-        r"|(?P<kernel>kernel: ?|(?:kern|user|daemon|syslog)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: )"
-        r"|(?P<level><[0-9]{1,4}>)"
-    )
+# A date of syslog, rsyslog or journald.
+_DATE = r"(?:[A-Z][a-z]{2}\s+)?(?:[A-Z][a-z]{2}\s{1,2}\d{1,2}(?: \d{4})? \d\d:\d\d:\d\d(?: \d{4})?(?:[.,]\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?)"
+# One layer in front of a message, by the name of its kind.
+_OUTER = Pattern(
+    r"(?P<quote>(?:> ?){1,9}|[\t ]+(?=[\[<]|kernel:))"
+    r"|(?P<grep>(?:[\w./-]{1,100}[:-]){1,2}(?=\[\s*[A-Z0-9]|<\d|[A-Z][a-z]{2} +\d|\d{4}-\d\d-|kernel: ))"
+    r"|(?P<kmsg>\d{1,4},\d{1,20},\d{1,16},[-+c](?:,[^;]{0,99})?(?=;))"
+    r"|(?P<ctime>\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \d{4}(?: <\s*[\d.]+>)?\] ?)"
+    r"|(?P<delta>\[\s*(?:\+\s*[0-9]{1,9}\.[0-9]{1,9}|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d(?::\d\d)?)\s*\] ?)"
+    r"|(?P<both>\[\s*[0-9]{1,12}\.[0-9]{1,9}\s+<\s*[0-9.]{1,20}>\] ?)"
+    r"|(?P<date>(?:<\d{1,3}>(?:1 )?)?(?:\[" + _DATE + r"\]|" + _DATE + r"|\d{9,11}\.\d{6}) +)"
+    r"|(?P<kernel>kernel: ?|(?:kern|user|daemon|syslog)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: )"
+    r"|(?P<level><[0-9]{1,4}>)"
+)
 
 
 def _no_brackets(text: str) -> str:
@@ -265,34 +297,34 @@ def _no_brackets(text: str) -> str:
     return text[1:] if text.startswith((":[", " [")) else text
 
 
-def _starts() -> re.Pattern[str]:
-    """The beginnings of messages that records are made of; nothing but a kernel writes these."""
-    return _late(
-        r"(?:mce: (?=\[Hardware Error\]|Uncorrected |Memory error not|Kernel accessed|CPU)|(?:\{\d{1,10}\})?\[Hardware Error\]:?\s"
-        r"|\{\d{1,10}\}Hardware error detected on|Memory [Ff]ailure: 0x|MCE 0x[0-9a-f]+: |EDAC (?:\w{1,16} )?MC\d+: |RAS: Soft-offlining|CMCI storm |"
-        r"[Ss]oft[ _][Oo]ffline: |Soft offlining pfn |Injecting memory failure |Kernel panic - not syncing: |Internal error: [a-zA-Z ]+: [0-9a-f]|BERT: |"
-        r"BUG: unable to handle |Unable to handle kernel |Linux version \d|GHES: )"
-    )
-
+# The beginnings of messages that records are made of; nothing but a kernel writes these.
+_STARTS = Pattern(
+    r"(?:mce: (?=\[Hardware Error\]|Uncorrected |Memory error not|Kernel accessed|CPU)|(?:\{\d{1,10}\})?\[Hardware Error\]:?\s"
+    r"|\{\d{1,10}\}Hardware error detected on|Memory [Ff]ailure: 0x|MCE 0x[0-9a-f]+: |EDAC (?:\w{1,16} )?MC\d+: |RAS: Soft-offlining|CMCI storm |"
+    r"[Ss]oft[ _][Oo]ffline: |Soft offlining pfn |Injecting memory failure |Kernel panic - not syncing: |Internal error: [a-zA-Z ]+: [0-9a-f]|BERT: |"
+    r"BUG: unable to handle |Unable to handle kernel |Linux version \d|GHES: )"
+)
 
 # A glued message starts behind another one: at its own time, or where a known beginning stands.
-_GLUE = r"(?<=[^ \[])\s*(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
+_GLUE = Pattern(
+    r"(?<=[^ \[])\s*(?:kernel:\s*)?(?:\[\s*([0-9]{1,12}\.[0-9]{6})\]\s?(?:\[\s*[TC]\d+\]\s?)?|(?<!\w)(?=(?:EDAC \w{1,16} MC\d+: |mce: \[Hardware Error\]: |\{\d{1,10}\}\[Hardware Error\]|Memory failure: 0x)))"
+)
 
 
 def _may_be_glued(text: str) -> bool:
     """A quick look at whether a second message may stand in a line."""
     return (
-        text.count("[") > 1
-        or "EDAC " in text[1:]
-        or "mce: " in text[1:]
-        or "Memory failure: 0x" in text[1:]
+        (text.count("[") > 1 and ("." in text or text.find("{", 1) > 0))
+        or text.find("EDAC ", 1) > 0
+        or text.find("mce: ", 1) > 0
+        or text.find("Memory failure: 0x", 1) > 0
     )
 
 
 def _unglued(text: str) -> Iterator[tuple[float | None, str]]:
     """Each message of a line, with its own time if it has one."""
     at, time = 0, None
-    for match in _late(_GLUE).finditer(text):
+    for match in _GLUE.finditer(text):
         if match.start() == 0 or "not syncing:" in text[match.start() - 13 : match.start()]:
             continue
         # a message that a record of its own follows; times in the middle of other text stay
@@ -310,14 +342,16 @@ def _may_matter(text: str) -> bool:
 
 
 # What a wrapped message never goes on with: a trace, registers, a comment of whoever pasted it.
-_NO_MORE = r"\s*(?:[\w.$]+\+0x[0-9a-f]|\[<|(?:[Rr][A-Za-z0-9]{1,2}|x\d+|pc|lr|sp|pstate)\s*: |Call [Tt]race|</?[A-Z]|\.\.|--|[#*=|~]|Code: |Modules linked)"
+_NO_MORE = Pattern(
+    r"\s*(?:[\w.$]+\+0x[0-9a-f]|\[<|(?:[Rr][A-Za-z0-9]{1,2}|x\d+|pc|lr|sp|pstate)\s*: |Call [Tt]race|</?[A-Z]|\.\.|--|[#*=|~]|Code: |Modules linked)"
+)
 
 
 def _goes_on(held: _Line, line: _Line) -> bool:
     """Whether a line without a prefix is the rest of the wrapped message before it."""
     if not (line.text[:1].isspace() or len(_last(held)) >= 60):
         return False
-    return not (_starts().match(line.text.strip()) or _late(_NO_MORE).match(line.text))
+    return not (_STARTS.match(line.text.strip()) or _NO_MORE.match(line.text))
 
 
 def _joined(held: _Line, line: _Line) -> _Line:
@@ -331,21 +365,25 @@ def _last(line: _Line) -> str:
     return line.raw.rpartition("\n")[2]
 
 
+_ISO = Pattern(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d+)?")
+_CTIME = Pattern(r"([A-Z][a-z]{2})\s+(\d{1,2}) (?:(\d{4}) )?(\d\d):(\d\d)(?::(\d\d))?(?: (\d{4}))?")
+_EPOCH = Pattern(r"(\d{9,11}\.\d{6})")
+
+
+@lru_cache(maxsize=64)
 def _clock(text: str) -> float | None:
     """Seconds on the wall out of a date in any of the forms of syslog and dmesg."""
-    if match := _late(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)([.,]\d+)?").search(text):
+    if match := _ISO.search(text):
         year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
         part = float(match[7].replace(",", ".")) if match[7] else 0.0
-    elif match := _late(
-        r"([A-Z][a-z]{2})\s+(\d{1,2}) (?:(\d{4}) )?(\d\d):(\d\d)(?::(\d\d))?(?: (\d{4}))?"
-    ).search(text):
+    elif match := _CTIME.search(text):
         if match[1] not in _MONTHS:
             return None
         month, day = _MONTHS.index(match[1]) + 1, int(match[2])
         year = int(match[3] or match[7] or 2000)
         hour, minute, second = int(match[4]), int(match[5]), int(match[6] or 0)
         part = 0.0
-    elif match := _late(r"(\d{9,11}\.\d{6})").search(text):
+    elif match := _EPOCH.search(text):
         return float(match[1])
     else:
         return None
@@ -379,12 +417,14 @@ def split_boots_lazily(log: Iterable[LogRecord]) -> Iterator[Iterator[LogRecord]
             panicked = "Kernel panic - not syncing" in first.text
             yield first
             for record in source:
-                if _boots(record, latest, panicked, seen):
+                time, _, text, _ = record
+                back = time is not None and time < latest - 1.0
+                if (back or text.startswith(_NEW_BOOT)) and _boots(record, latest, panicked, seen):
                     ahead = record
                     return
-                if record.time is not None and record.time > latest:
-                    latest = record.time
-                panicked = panicked or "Kernel panic - not syncing" in record.text
+                if time is not None and time > latest:
+                    latest = time
+                panicked = panicked or "Kernel panic - not syncing" in text
                 seen += 1  # noqa: SIM113 -- of this boot, not of the source
                 yield record
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from mftriage.errors import DumpError
+from mftriage.errors import DumpError, MftriageError
+from mftriage.files import RandomFile, is_url
 from mftriage.log import LogRecord, TextLog
 from mftriage.pattern import Pattern
 
@@ -20,6 +21,7 @@ _WHOLE = 8  # blocks at the start that are read in full, and at the end
 _MAX_SHORT = 200_000  # lines of a block that is read in full
 _DUMPS = (b"\x7fELF", b"KDUMP   ", b"makedumpfile\0")
 _PACKED = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zst"))
+_PACKS = tuple(magic for magic, _ in _PACKED)
 _ODD = bytes(c for c in range(32) if c not in b"\t\n\r\f\x07\x08\x1b") + b"\x7f"
 _MAX_ODD = 0.05
 STDIN = ("-", "/dev/stdin")
@@ -32,6 +34,7 @@ _NOTABLE = (
 )
 _CRASH = Pattern(r"panic|Oops|BUG|Unable to handle|Internal error|protection fault|Linux ver")
 _CONTEXT, _TRACE = 8, 100  # lines
+_DENSE = 500  # characters: errors that stand as close as this leave next to nothing out
 
 
 class LogFile:
@@ -109,6 +112,19 @@ def open_log(path: Path) -> LogFile | None:
     return LogFile(name, f"log+{kind}" if kind else "log", size, stream)
 
 
+def log_in(file: RandomFile, name: str) -> LogFile | None:
+    """The log in ``file``, which is called ``name``; ``None`` where it is none."""
+    head = file.pread(_SNIFF, 0)
+    if head.startswith(_DUMPS):
+        return None
+    stream = file.stream()
+    stream.seek(len(head))
+    kind, head, stream = _unwrapped(head, stream)
+    if not head or head.startswith(_DUMPS) or not looks_like_text(head):
+        return None
+    return LogFile(name, f"log+{kind}" if kind else "log", file.size, stream)
+
+
 def located_log(path: Path) -> Path:
     """``path``, or the log in the folder ``path`` where kdump could save no more than that."""
     try:
@@ -125,10 +141,24 @@ class NotALogError(DumpError):
     """A text without a single message of a kernel."""
 
 
-def peek(path: Path) -> bytes:
-    """The first 64 KiB of a file, with one layer of packing taken off; what can't be read is empty."""
+def peek(path: Path | str) -> bytes:
+    """The first 64 KiB of a file or an object, with one layer of packing taken off.
+
+    What can't be read is empty.
+    """
+    if is_url(str(path)):
+        from mftriage.remote import open_remote
+
+        try:
+            remote = open_remote(str(path))
+            head, file = remote.pread(_SNIFF, 0), remote.stream()
+            file.seek(len(head))
+            with file:
+                return _unwrapped(head, file)[1] if head.startswith(_PACKS) else head
+        except MftriageError:
+            return b""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return _unwrapped(_peek(file, False), file)[1]
     except OSError:
         return b""
@@ -246,6 +276,9 @@ def _all(block: str) -> Iterator[str]:
 
 def _notable(block: str) -> Iterator[str]:
     """The lines that records or crashes are made of, each with those behind it."""
+    if sum(map(block.count, ("rror", "EDAC", "ailure"))) > len(block) // _DENSE:
+        yield from block.split("\n")
+        return
     # where each mark comes next; finding them one by one is faster than any expression for all
     ahead = {mark: at for mark in _NOTABLE if (at := block.find(mark)) >= 0}
     done = 0

@@ -63,6 +63,7 @@ Severity = Literal["corrected", "deferred", "recoverable", "fatal"]
 Medium = Literal["log", "memory"]
 ErrorClass = Literal["CE", "deferred", "UCNA", "SRAO", "SRAR", "UC", "fatal"]
 Shared = Literal["page", "row", "bank", "column", "device"]
+Related = Literal["dimm", "page", "row", "bank"]
 DimmSource = Literal[
     "firmware-location", "firmware-handle", "fru-text", "edac-label", "driver-decode"
 ]
@@ -536,12 +537,14 @@ class Dimm:
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectedErrors:
-    """Corrected errors of one place in memory, counted over the log.
+    """Corrected errors of one place in memory, counted over the kernel's records or a database's.
 
     ``place`` is the DIMM, or as much of the location as the records have.  ``first`` and ``last``
     are seconds since boot; ``per_hour`` needs more than one event.  ``same`` says what all the
     located errors share: a repeating row or page speaks for a broken cell, a bank for a broken chip.
     ``scattered`` says what at least two of them differ in.
+    A database (``source`` "rasdaemon") covers earlier boots, too, and has ``first_time`` and
+    ``last_time`` in UTC instead; ``on_failed`` is what its errors share with what failed.
     """
 
     place: str
@@ -552,6 +555,27 @@ class CorrectedErrors:
     per_hour: float | None = None
     same: tuple[Shared, ...] = ()
     scattered: tuple[Shared, ...] = ()
+    source: Literal["kernel", "rasdaemon"] = "kernel"
+    first_time: str | None = None
+    last_time: str | None = None
+    on_failed: tuple[Related, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastErrors:
+    """Errors of one kind and place that a database of the host has, from before the crash.
+
+    ``kind`` "other" is no error of memory: PCIe, processors.  ``text`` is the database's own words.
+    """
+
+    source: Literal["rasdaemon"]
+    kind: Literal["uncorrected", "deferred", "fatal", "memory-failure", "other"]
+    count: int
+    place: str | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    text: str | None = None
+    on_failed: tuple[Related, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -599,6 +623,7 @@ class Triage:
     hw_memory_failure: bool | None = None
     hardware_errors: tuple[HardwareError, ...] = ()
     corrected_errors: tuple[CorrectedErrors, ...] = ()
+    history: tuple[PastErrors, ...] = ()
     page_requests: tuple[PageRequest, ...] = ()
     dimm: Dimm | None = None
     error_to_crash_seconds: float | None = None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mftriage import __version__
 from mftriage.actions import actions
 from mftriage.dimm import suspect
 from mftriage.errors import UsageError
 from mftriage.facts import Facts
-from mftriage.logfile import located_log, open_log
+from mftriage.files import is_url
+from mftriage.logfile import LogFile, located_log, log_in, open_log
 from mftriage.model import HardwareError, NotChecked, PageInfo, Panic, Tool, Triage, Verdict
 from mftriage.records.history import corrected_history
 from mftriage.registers import of_record, of_syndrome
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mftriage.symbols import Kernel
 
 T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
 
 _MAX_EVENTS = 10_000
 _MAX_DECODED = 40  # records with their registers bit by bit: some 5 kB of JSON each
@@ -64,33 +66,98 @@ class Analysis:
         return self.opened
 
 
+class _Wanted(NamedTuple):
+    """What an analysis is given besides the dump or the log."""
+
+    vmlinux: Path | str | None
+    scan_seconds: float
+    rasdaemon_db: Path | None
+    progress: Progress
+
+
 def analyze(
-    path: Path,
+    path: Path | str,
     *,
     vmlinux: Path | str | None = None,
     scan_seconds: float = 10.0,
-    progress: Callable[[str, int, int], None] = lambda label, done, total: None,
+    rasdaemon_db: Path | None = None,
+    progress: Progress = lambda label, done, total: None,
 ) -> Analysis:
-    """Triage the dump or the log at ``path``.  Raises ``DumpError`` or ``SymbolsError``."""
+    """Triage the dump or the log at ``path``, which may be a URL.
+
+    ``rasdaemon_db`` is the database of the host's rasdaemon.  Raises ``DumpError`` or
+    ``SymbolsError``, and ``UsageError`` for a URL or a database that is not there.
+    """
+    if rasdaemon_db is not None and not rasdaemon_db.is_file():
+        raise UsageError(
+            f"there is no file {str(rasdaemon_db)!r}",
+            "copy it from the host: /var/lib/rasdaemon/ras-mc_event.db",
+        )
+    wanted = _Wanted(vmlinux, scan_seconds, rasdaemon_db, progress)
+    if is_url(str(path)):
+        return _analyze_remote(str(path), wanted)
+    path = Path(path)
     log = open_log(located_log(path))
     if log is not None:
-        from mftriage.from_log import facts_of_log
-
-        facts = facts_of_log(log)
-        return Analysis(conclude(facts), None, facts)
+        return _of_log(log, wanted)
     # A log needs none of this, nor drgn behind it.
     from mftriage.dump import open_dump
+
+    return _of_dump(open_dump(path, progress), wanted)
+
+
+def _analyze_remote(url: str, wanted: _Wanted) -> Analysis:
+    from mftriage.remote import open_remote, shown
+
+    file = open_remote(url)
+    try:
+        log = log_in(file, shown(url))
+        if log is not None:
+            analysis = _of_log(log, wanted)
+            if file.failure is not None:
+                raise file.failure
+            return analysis
+        from mftriage.dump import open_remote_dump
+
+        dump = open_remote_dump(shown(url), file, wanted.progress)
+    except BaseException:
+        file.close()
+        raise
+    return _of_dump(dump, wanted)
+
+
+def _of_log(log: LogFile, wanted: _Wanted) -> Analysis:
+    from mftriage.from_log import facts_of_log
+
+    facts = facts_of_log(log)
+    _add_past(facts, wanted.rasdaemon_db)
+    return Analysis(conclude(facts), None, facts)
+
+
+def _of_dump(dump: Dump, wanted: _Wanted) -> Analysis:
     from mftriage.kernel.gather import gather
     from mftriage.symbols import open_kernel
 
-    dump = open_dump(path, progress)
     try:
-        kernel = open_kernel(dump, vmlinux, progress)
-        facts = gather(kernel, scan_seconds)
+        kernel = open_kernel(dump, wanted.vmlinux, wanted.progress)
+        facts = gather(kernel, wanted.scan_seconds)
+        dump.check()
+        _add_past(facts, wanted.rasdaemon_db)
         return Analysis(conclude(facts), (dump, kernel), facts)
-    except BaseException:
+    except BaseException as error:
         dump.close()
+        if isinstance(error, Exception):
+            dump.check()  # what broke may be the server's doing
         raise
+
+
+def _add_past(facts: Facts, rasdaemon_db: Path | None) -> None:
+    """Add what the host's own database tells of the time before the crash."""
+    if rasdaemon_db is None:
+        return
+    from mftriage.past import add_past
+
+    add_past(facts, rasdaemon_db)
 
 
 def conclude(facts: Facts) -> Triage:
@@ -117,7 +184,8 @@ def conclude(facts: Facts) -> Triage:
         hardware_errors=_decoded(
             _bounded("hardware_errors", (*facts.earlier_errors, *facts.hardware_errors), cut)
         ),
-        corrected_errors=facts.corrected_errors,
+        corrected_errors=(*facts.corrected_errors, *facts.past_corrected),
+        history=facts.history,
         page_requests=facts.page_requests,
         dimm=dimm,
         error_to_crash_seconds=_delay(facts, page),

@@ -17,7 +17,7 @@ import zstandard
 from mftriage.log import split_boots
 from mftriage.logfile import open_log
 from mftriage.model import Triage
-from mftriage.records.digest import digest
+from mftriage.records.digest import Digest
 from mftriage.records.history import corrected_history
 from mftriage.triage import analyze
 from tests.craft import ROOT, mftriage, parse_text
@@ -240,7 +240,7 @@ def test_a_flood_is_counted_and_its_ends_are_kept() -> None:
         f"[{n}.5] EDAC MC0: 2 CE memory read error on DIMM_A1 (channel:0 slot:0 page:{n:#x} offset:0x0 grain:32 syndrome:0x0 -  row:1 col:2)"
         for n in range(1, 9001)
     )
-    found = digest(parse_text(lines))
+    found = Digest(parse_text(lines)).finish()
     assert (found.corrected[0].place, found.corrected[0].count) == ("DIMM_A1", 18000)
     assert found.corrected[0].same == ("row", "column") and found.corrected[0].per_hour
     assert len(found.errors) < 500 and found.left_out + len(found.errors) == 9000
@@ -250,7 +250,7 @@ def test_a_flood_is_counted_and_its_ends_are_kept() -> None:
 def test_one_error_that_three_tell_counts_once() -> None:
     log = (Path(__file__).parent / "records" / "data" / "mce-amd.txt").read_text()
     lines = log.partition("---\n")[2].replace("Deferred error,", "Corrected error,")
-    found = digest(parse_text(lines.replace("UE Cannot", "CE Cannot").splitlines()))
+    found = Digest(parse_text(lines.replace("UE Cannot", "CE Cannot").splitlines())).finish()
     assert [entry.events for entry in found.corrected] == [1]
     assert corrected_history([]) == ()
 

@@ -333,6 +333,7 @@ def test_commands_of_the_readme_work(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(result.stdout)
     for command in commands():
         words = ["crash" if word.startswith("/var/crash") else word for word in command]
+        words = ["vmcore" if word.startswith("s3://") else word for word in words]
         words += ["--lean"] if "--capsule" in words else []  # the same, sooner
         done = mftriage(*words, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stderr)

@@ -6,25 +6,22 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
-
-from drgn import Program
 
 from mftriage.dump.capsule import Sidecar, read_sidecar
 from mftriage.dump.header import Header, Note, read_header
-from mftriage.dump.kdump import KdumpMemory, pread
+from mftriage.dump.kdump import KdumpMemory
 from mftriage.dump.memory import (
     ElfMemory,
     PhysicalMemory,
     RecordingMemory,
-    platform_of,
 )
 from mftriage.dump.unpack import Progress, no_progress, unpack
 from mftriage.dump.vmcoreinfo import VmcoreInfo, find_in_memory
 from mftriage.errors import DumpError
-from mftriage.locate import Located, locate
+from mftriage.files import LocalFile, RandomFile
+from mftriage.locate import locate
 
-__all__ = ["Dump", "open_dump"]
+__all__ = ["Dump", "open_dump", "open_remote_dump"]
 
 # A plug-in of the host's drgn could change what a dump says, and looking for them takes 70 ms.
 os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
@@ -40,7 +37,7 @@ class Dump:
     says of the dump that it was cut from (empty for any other dump).
     """
 
-    path: Path
+    path: str
     size_bytes: int
     format: str
     arch: str
@@ -51,7 +48,7 @@ class Dump:
     memory: RecordingMemory
     log_beside: Path | None
     sidecar: Sidecar
-    _file: BinaryIO = field(repr=False)
+    _file: RandomFile = field(repr=False)
 
     @cached_property
     def image_offset(self) -> int | None:
@@ -65,9 +62,19 @@ class Dump:
         phys_base = self.vmcoreinfo.number("phys_base")
         return None if phys_base is None else _X86_START_KERNEL_MAP - phys_base
 
+    def check(self) -> None:
+        """Raise the ``DumpError`` after which nothing that was read of the dump may be believed."""
+        if self._file.failure is not None:
+            raise self._file.failure
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+
+def open_remote_dump(url: str, file: RandomFile, progress: Progress = no_progress) -> Dump:
+    """Open the dump in ``file``, which lies at ``url``.  Raises ``DumpError``."""
+    return _opened(url, None, file, progress)
 
 
 def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
@@ -77,7 +84,7 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
     """
     located = locate(path)
     try:
-        file: BinaryIO = located.dump.open("rb")
+        file = LocalFile(located.dump.open("rb"))
     except PermissionError as error:
         raise DumpError(
             f"no permission to read {str(located.dump)!r}", "try again with sudo"
@@ -87,7 +94,7 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
             f"can't open {str(located.dump)!r}: {error.strerror}", "check the path"
         ) from error
     try:
-        return _opened(located, file, progress)
+        return _opened(str(located.dump), located.log, file, progress)
     except OSError as error:  # a bad disk, a stale NFS handle, a file that others cut meanwhile
         file.close()
         raise DumpError(
@@ -99,15 +106,15 @@ def open_dump(path: Path, progress: Progress = no_progress) -> Dump:
         raise
 
 
-def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
-    size = os.fstat(file.fileno()).st_size
+def _opened(path: str, log: Path | None, file: RandomFile, progress: Progress) -> Dump:
+    size = file.size
     unpacked = unpack(file, progress)
-    fd = unpacked.file.fileno()
-    header = read_header(fd)
+    file = unpacked.file
+    header = read_header(file)
     vmcoreinfo = header.vmcoreinfo
     if not vmcoreinfo.values and header.segments:
         spans = [(segment.offset, segment.size) for segment in header.segments]
-        vmcoreinfo = VmcoreInfo(find_in_memory(lambda at, size: pread(fd, size, at), spans))
+        vmcoreinfo = VmcoreInfo(find_in_memory(lambda at, size: file.pread(size, at), spans))
     arch = header.arch or vmcoreinfo.arch
     if arch is None:
         raise DumpError(
@@ -118,36 +125,24 @@ def _opened(located: Located, file: BinaryIO, progress: Progress) -> Dump:
     page_size = vmcoreinfo.page_size or 4096
     sidecar = read_sidecar(header.notes)
     return Dump(
-        path=located.dump,
+        path=path,
         size_bytes=size,
         format="+".join(
             [("capsule" if sidecar.is_capsule else header.container), *reversed(unpacked.layers)]
         ),
         arch=arch,
-        complete=unpacked.whole and os.fstat(fd).st_size >= header.expected_size,
+        complete=unpacked.whole and file.size >= header.expected_size,
         page_size=page_size,
         vmcoreinfo=vmcoreinfo,
         notes=header.notes,
-        memory=RecordingMemory(_memory(fd, header, arch), page_size),
-        log_beside=located.log,
+        memory=RecordingMemory(_memory(file, header), page_size),
+        log_beside=log,
         sidecar=sidecar,
-        _file=unpacked.file,
+        _file=file,
     )
 
 
-def _memory(fd: int, header: Header, arch: str) -> PhysicalMemory:
+def _memory(file: RandomFile, header: Header) -> PhysicalMemory:
     if header.layout is None:
-        return ElfMemory(fd, header.segments)
-
-    def library() -> Program:
-        program = Program(platform_of(arch))
-        try:
-            program.set_core_dump(os.dup(fd))  # drgn closes what it is given
-        except Exception as error:  # drgn passes libkdumpfile's errors on as plain Exceptions
-            raise DumpError(
-                f"libkdumpfile can't open this dump: {error}",
-                "copy the dump again, or filter it anew with makedumpfile -z",
-            ) from error
-        return program
-
-    return KdumpMemory(fd, header.layout, library)
+        return ElfMemory(file, header.segments)
+    return KdumpMemory(file, header.layout)

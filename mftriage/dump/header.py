@@ -7,14 +7,14 @@ which QEMU writes too (dump/dump.c), with a machine that is empty, or "Unknown" 
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from mftriage.dump.kdump import Index, Layout, pread
+from mftriage.dump.kdump import Index, Layout
 from mftriage.dump.vmcoreinfo import VmcoreInfo
 from mftriage.errors import DumpError
+from mftriage.files import RandomFile
 
 Container = Literal["elf", "kdump"]
 
@@ -59,15 +59,15 @@ class Header:
     layout: Layout | None = None
 
 
-def read_header(fd: int) -> Header:
-    """Read the header of the dump open at ``fd``.  Raises ``DumpError`` for what is no dump."""
-    magic = os.pread(fd, 16, 0)
+def read_header(file: RandomFile) -> Header:
+    """Read the header of the dump in ``file``.  Raises ``DumpError`` for what is no dump."""
+    magic = file.pread(16, 0)
     if not magic:
         raise DumpError("the file is empty", "copy the dump again: nothing of it arrived here")
     if magic.startswith(b"\x7fELF"):
-        return _elf(fd, magic)
+        return _elf(file, magic)
     if magic.startswith(_KDUMP_SIGNATURE):
-        return _kdump(fd)
+        return _kdump(file)
     raise DumpError(
         "this is not a crash dump (neither an ELF core nor kdump-compressed)",
         "name a vmcore, or the folder that kdump wrote it to",
@@ -93,13 +93,13 @@ def _vmcoreinfo(notes: tuple[Note, ...]) -> VmcoreInfo:
     return VmcoreInfo(next((n.desc for n in notes if n.name == "VMCOREINFO"), b""))
 
 
-def _elf(fd: int, magic: bytes) -> Header:
+def _elf(file: RandomFile, magic: bytes) -> Header:
     if magic[4:6] != b"\x02\x01":
         raise DumpError(
             "this is a 32-bit or big-endian ELF file",
             "mftriage reads dumps of x86_64 and arm64 machines only",
         )
-    header = os.pread(fd, 64, 0)
+    header = file.pread(64, 0)
     if len(header) < 64:
         raise DumpError("the dump is cut short within its ELF header", "copy the dump again")
     elf_type, machine = struct.unpack_from("<HH", header, 16)
@@ -116,9 +116,9 @@ def _elf(fd: int, magic: bytes) -> Header:
             "mftriage reads dumps of x86_64 and arm64 machines",
         )
     if phnum == _PN_XNUM:  # the real number stands in section 0's sh_info
-        section = pread(fd, 64, shoff)
+        section = file.pread(64, shoff)
         phnum = struct.unpack_from("<I", section, 44)[0] if len(section) == 64 else 0
-    table = pread(fd, phnum * phentsize, phoff) if phentsize >= 56 else b""
+    table = file.pread(phnum * phentsize, phoff) if phentsize >= 56 else b""
     segments, notes, expected = [], b"", phoff + phnum * phentsize
     for at in range(0, len(table) - 55, max(phentsize, 56)):
         kind, _, offset, _, paddr, size, _ = struct.unpack_from("<IIQQQQQ", table, at)
@@ -126,7 +126,7 @@ def _elf(fd: int, magic: bytes) -> Header:
         if kind == _PT_LOAD and size:
             segments.append(Segment(paddr, offset, size))
         elif kind == _PT_NOTE:
-            notes += pread(fd, min(size, _MAX_NOTES - len(notes)), offset)
+            notes += file.pread(min(size, _MAX_NOTES - len(notes)), offset)
     parsed = parse_notes(notes)
     return Header(
         container="elf",
@@ -138,8 +138,8 @@ def _elf(fd: int, magic: bytes) -> Header:
     )
 
 
-def _kdump(fd: int) -> Header:
-    main = os.pread(fd, 464, 0)
+def _kdump(file: RandomFile) -> Header:
+    main = file.pread(464, 0)
     # signature 8, header_version 4, utsname 6*65 (machine is the fifth), padding 6, timeval 16,
     # status, block_size, sub_hdr_size, bitmap_blocks, max_mapnr (all 4 bytes)
     if len(main) < 464:
@@ -149,17 +149,17 @@ def _kdump(fd: int) -> Header:
     _, block_size, sub_blocks, bitmap_blocks, max_mapnr = struct.unpack_from("<iiiiI", main, 424)
     if not 512 <= block_size <= 1 << 20 or sub_blocks < 0 or bitmap_blocks < 0:
         raise DumpError("the dump's header is damaged (block sizes)", "copy the dump again")
-    sub = pread(fd, 104, block_size)
+    sub = file.pread(104, block_size)
     notes: tuple[Note, ...] = ()
     vmcoreinfo = VmcoreInfo(b"")
     if version >= 3 and len(sub) >= 48:
         offset, size = struct.unpack_from("<QQ", sub, 32)
         if offset:
-            vmcoreinfo = VmcoreInfo(pread(fd, min(size, _MAX_NOTES), offset))
+            vmcoreinfo = VmcoreInfo(file.pread(min(size, _MAX_NOTES), offset))
     if version >= 4 and len(sub) >= 64:
         offset, size = struct.unpack_from("<QQ", sub, 48)
         if offset:
-            notes = parse_notes(pread(fd, min(size, _MAX_NOTES), offset))
+            notes = parse_notes(file.pread(min(size, _MAX_NOTES), offset))
     if not vmcoreinfo.values:
         vmcoreinfo = _vmcoreinfo(notes)
     start = struct.unpack_from("<Q", sub, 16)[0] if version >= 2 and len(sub) >= 32 else 0
@@ -183,6 +183,6 @@ def _kdump(fd: int) -> Header:
         arch=_MACHINES.get(machine) or vmcoreinfo.arch,
         notes=notes,
         vmcoreinfo=vmcoreinfo,
-        expected_size=Index(fd, layout).expected_size(),
+        expected_size=Index(file, layout).expected_size(),
         layout=layout,
     )

@@ -1,24 +1,21 @@
 """The kdump-compressed format: where each page frame lies in the file, and its bytes.
 
 makedumpfile's diskdump_mod.h; QEMU writes it too (dump/dump.c), on arm64 in blocks of 64 KiB
-whatever the page size.  Every place that the file names is checked against the file's end:
-libkdumpfile maps the file into memory, and a cut dump would kill the process with SIGBUS.  What
-is compressed with lzo or snappy, for which Python has no decoder of its own, libkdumpfile unpacks
-once the place is known to be sound.
+whatever the page size.  Every place that the file names is checked against the file's end.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from drgn import FaultError, Program
+from drgn import FaultError
+
+from mftriage.files import RandomFile
 
 _ZLIB, _LZO, _SNAPPY, _ZSTD = 0x1, 0x2, 0x4, 0x20  # DUMP_DH_COMPRESSED_*
 _COMPRESSED = _ZLIB | _LZO | _SNAPPY | _ZSTD
@@ -57,12 +54,6 @@ class Layout:
         return range(self.bitmap_at, self.descriptors_at)
 
 
-def pread(fd: int, size: int, offset: int) -> bytes:
-    """What the file has of ``size`` bytes at ``offset``: a damaged header may ask for anything."""
-    left = os.fstat(fd).st_size - offset
-    return os.pread(fd, min(size, left), offset) if size > 0 and left > 0 and offset >= 0 else b""
-
-
 class Place(NamedTuple):
     """Where a block lies in the file, in bytes, and how it is packed."""
 
@@ -72,12 +63,12 @@ class Place(NamedTuple):
 
 
 class Index:
-    """Finds the blocks of a dump open at ``fd``."""
+    """Finds the blocks of a dump in ``file``."""
 
-    def __init__(self, fd: int, layout: Layout) -> None:
-        self._fd = fd
+    def __init__(self, file: RandomFile, layout: Layout) -> None:
+        self._file = file
         self._layout = layout
-        self._end = os.fstat(fd).st_size
+        self._end = file.size
 
     @cached_property
     def _before(self) -> list[int]:
@@ -85,7 +76,7 @@ class Index:
         counts = [0]
         where = self._layout.present
         for at in range(where.start, min(where.stop, self._end), _CHUNK << 8):
-            data = pread(self._fd, min(_CHUNK << 8, where.stop - at), at)
+            data = self._file.pread(min(_CHUNK << 8, where.stop - at), at)
             for start in range(0, len(data), _CHUNK):
                 bits = int.from_bytes(data[start : start + _CHUNK], "little")
                 counts.append(counts[-1] + bits.bit_count())
@@ -101,7 +92,7 @@ class Index:
         chunk, bit = divmod(number, 8 * _CHUNK)
         if number < 0 or number >= 8 * len(where):
             return None
-        data = pread(self._fd, bit // 8 + 1, where.start + chunk * _CHUNK)
+        data = self._file.pread(bit // 8 + 1, where.start + chunk * _CHUNK)
         if len(data) <= bit // 8 or not data[-1] >> bit % 8 & 1:
             return None
         below = int.from_bytes(data, "little") & (1 << bit) - 1
@@ -113,7 +104,7 @@ class Index:
         chunk, bit = divmod(start, 8 * _CHUNK)
         if not start or chunk + 1 >= len(self._before):
             return 0
-        data = pread(self._fd, _CHUNK, self._layout.present.start + chunk * _CHUNK)
+        data = self._file.pread(_CHUNK, self._layout.present.start + chunk * _CHUNK)
         below = int.from_bytes(data, "little") & (1 << bit) - 1
         return self._before[chunk] + below.bit_count()
 
@@ -126,7 +117,7 @@ class Index:
         if rank is None or rank < self._first:
             return None
         at = self._layout.descriptors_at + _DESCRIPTOR.size * (rank - self._first)
-        data = pread(self._fd, _DESCRIPTOR.size, at)
+        data = self._file.pread(_DESCRIPTOR.size, at)
         if len(data) < _DESCRIPTOR.size:
             raise ValueError("the file is cut short before its description")
         offset, size, flags, _ = _DESCRIPTOR.unpack(data)
@@ -145,8 +136,7 @@ class Index:
         if self._end <= start:
             return start + 1
         count = len(self) - self._first
-        tail = pread(
-            self._fd,
+        tail = self._file.pread(
             _DESCRIPTOR.size * min(count, 256),
             start + _DESCRIPTOR.size * max(0, count - 256),
         )
@@ -159,12 +149,10 @@ class Index:
 class KdumpMemory:
     """Physical memory out of a kdump-compressed file (see ``PhysicalMemory``)."""
 
-    def __init__(self, fd: int, layout: Layout, library: Callable[[], Program]) -> None:
-        """``library`` opens the same file with libkdumpfile, when it is needed."""
-        self._fd = fd
+    def __init__(self, file: RandomFile, layout: Layout) -> None:
+        self._file = file
         self._block = layout.block
-        self._index = Index(fd, layout)
-        self._open_library = library
+        self._index = Index(file, layout)
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._kept = max(4, _KEPT // layout.block)
 
@@ -192,7 +180,7 @@ class KdumpMemory:
             place = self._index.find(number)
             if place is None:
                 raise FaultError("not in the dump", address)
-            data = self._unpacked(place, number * self._block)
+            data = self._unpacked(place)
         except (OSError, ValueError, zlib.error, self._zstd_error) as error:
             raise FaultError(f"can't be read: {error}", address) from error
         self._blocks[number] = data
@@ -200,16 +188,19 @@ class KdumpMemory:
             self._blocks.popitem(last=False)
         return data
 
-    def _unpacked(self, place: Place, address: int) -> bytes:
+    def _unpacked(self, place: Place) -> bytes:
+        packed = self._file.pread(place.size, place.offset)
+        if len(packed) != place.size:
+            raise ValueError("the file was cut meanwhile")
         how = place.flags & _COMPRESSED
-        if how & (_LZO | _SNAPPY):
-            data: bytes = self._library.read(address, self._block, True)
-            return data
-        packed = pread(self._fd, place.size, place.offset)
         if how & _ZSTD:
             packed = self._inflated(packed)
         elif how & _ZLIB:
             packed = zlib.decompressobj().decompress(packed, self._block)
+        elif how & _LZO:
+            packed = self._from_lzo(packed)
+        elif how & _SNAPPY:
+            packed = self._from_snappy(packed)
         if len(packed) != self._block:
             raise ValueError("it is damaged")
         return packed
@@ -224,9 +215,26 @@ class KdumpMemory:
         data: bytes = self._zstd.decompress(packed, max_output_size=self._block)
         return data
 
-    @cached_property
-    def _library(self) -> Program:
-        return self._open_library()
+    def _from_lzo(self, packed: bytes) -> bytes:
+        """LZO1X, without a header: what makedumpfile -l writes."""
+        from lzallright import InputNotConsumed, LZOCompressor, LZOError
+
+        try:
+            data: bytes = LZOCompressor.decompress(packed, output_size_hint=self._block)
+        except (LZOError, InputNotConsumed) as error:
+            raise ValueError("it is damaged") from error
+        return data
+
+    def _from_snappy(self, packed: bytes) -> bytes:
+        """A raw block of snappy (format_description.txt): its length as a varint, then the data."""
+        from cramjam import DecompressionError, snappy
+
+        try:
+            if snappy.decompress_raw_len(packed) != self._block:
+                raise ValueError("it is damaged")
+            return bytes(snappy.decompress_raw(packed))
+        except DecompressionError as error:
+            raise ValueError("it is damaged") from error
 
     @cached_property
     def _zstd(self) -> Any:

@@ -5,7 +5,6 @@ That record is the evidence capsule: see ``mftriage.dump.capsule``.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Protocol
 from drgn import Architecture, FaultError, Platform
 
 from mftriage.dump.header import Segment
+from mftriage.files import RandomFile
 
 _PLATFORMS = {"x86_64": Architecture.X86_64, "arm64": Architecture.AARCH64}
 
@@ -37,8 +37,8 @@ class ElfMemory:
     drgn reads these too; this reader costs less and treats a cut file as missing memory.
     """
 
-    def __init__(self, fd: int, segments: tuple[Segment, ...]) -> None:
-        self._fd = fd
+    def __init__(self, file: RandomFile, segments: tuple[Segment, ...]) -> None:
+        self._pread = file.pread
         self._segments = _apart(segments)
         self._starts = [s.physical_address for s in self._segments]
 
@@ -53,7 +53,7 @@ class ElfMemory:
             offset = address - segment.physical_address
             length = min(size, segment.size - offset)
             try:
-                data = os.pread(self._fd, length, segment.offset + offset) if length > 0 else b""
+                data = self._pread(length, segment.offset + offset)
             except (OSError, OverflowError) as error:  # an offset that no file has; a bad disk
                 raise FaultError(f"can't be read: {error}", address) from error
             if not data or len(data) != length:

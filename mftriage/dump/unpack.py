@@ -15,6 +15,7 @@ from io import BufferedIOBase
 from typing import BinaryIO, cast
 
 from mftriage.errors import DumpError
+from mftriage.files import LocalFile, RandomFile
 
 _CHUNK = 1 << 20
 _FLATTENED = b"makedumpfile\0\0\0\0"
@@ -39,13 +40,13 @@ def no_progress(label: str, done: int, total: int) -> None:
 class Unpacked:
     """An open dump: its file, the names of the layers taken off, and whether all of it was there."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: RandomFile) -> None:
         self.file = file
         self.layers: list[str] = []
         self.whole = True
 
 
-def unpack(file: BinaryIO, progress: Progress) -> Unpacked:
+def unpack(file: RandomFile, progress: Progress) -> Unpacked:
     """Take compression and flattening off ``file`` until a plain dump is left.
 
     ``progress`` is called with a label, bytes read and bytes in all.  What can be read of a cut
@@ -53,7 +54,7 @@ def unpack(file: BinaryIO, progress: Progress) -> Unpacked:
     """
     result = Unpacked(file)
     for _ in range(_MAX_LAYERS):
-        magic = os.pread(result.file.fileno(), 16, 0)
+        magic = result.file.pread(16, 0)
         kind = next((name for prefix, name in _MAGICS if magic.startswith(prefix)), None)
         if kind:
             _into_temporary(result, kind, _decompressed(result, kind, progress))
@@ -76,7 +77,7 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
     try:
         for offset, data in pieces:
             if offset == 0 and layer != "flattened":  # whose pieces have any order
-                limit = _limit(data, os.fstat(result.file.fileno()).st_size)
+                limit = _limit(data, result.file.size)
             end = max(end, offset + len(data))
             if end > limit:
                 raise DumpError(
@@ -94,7 +95,7 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
             zeros += len(data)
             if zeros > _MANY_ZEROS and layer != "flattened":
                 os.ftruncate(target.fileno(), end)
-                if offset >= _declared(target.fileno()):
+                if offset >= _declared(LocalFile(target)):
                     break
                 zeros = 0
         os.ftruncate(target.fileno(), end)
@@ -110,7 +111,7 @@ def _into_temporary(result: Unpacked, layer: str, pieces: Iterator[tuple[int, by
             ) from error
         raise DumpError(f"can't unpack the dump: {error}", "copy the dump again") from error
     result.file.close()
-    result.file = target
+    result.file = LocalFile(target)
     result.layers.append(layer)
 
 
@@ -133,22 +134,21 @@ def _limit(start: bytes, packed: int) -> int:
     return _MAX_SIZE
 
 
-def _declared(fd: int) -> int:
+def _declared(file: RandomFile) -> int:
     """The size that the dump's own header names, as far as it is unpacked."""
     from mftriage.dump.header import read_header
 
-    head = os.pread(fd, 64, 0)
+    head = file.pread(64, 0)
     packed = head.startswith((_FLATTENED, *(prefix for prefix, _ in _MAGICS)))
     # An ELF core of so many segments says how many in a table that may stand at its end.
     if packed or (head.startswith(b"\x7fELF") and head[56:58] == b"\xff\xff"):
         return _MAX_SIZE
-    return read_header(fd).expected_size
+    return read_header(file).expected_size
 
 
 def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[tuple[int, bytes]]:
-    source = result.file
-    total = os.fstat(source.fileno()).st_size
-    source.seek(0)
+    total = result.file.size
+    source = result.file.stream()
     at = 0
     try:
         with _opened(source, kind) as stream:
@@ -158,7 +158,7 @@ def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[t
                 at += len(data)
                 progress("unpacking", source.tell(), total)
         if kind == "zst":  # whose reader takes a cut for the end
-            result.whole = result.whole and _ends_with_a_frame(source.fileno(), total)
+            result.whole = result.whole and _ends_with_a_frame(result.file, total)
     except OSError as error:
         if error.errno is not None:
             raise
@@ -190,13 +190,13 @@ def _opened(source: BinaryIO, kind: str) -> BufferedIOBase:
     )
 
 
-def _ends_with_a_frame(fd: int, total: int) -> bool:
+def _ends_with_a_frame(file: RandomFile, total: int) -> bool:
     """Whether a zstd file ends where its last frame does (RFC 8878, 3.1): by the sizes of the blocks."""
     import zstandard
 
     at = 0
     while at < total:
-        head = os.pread(fd, 18, at)
+        head = file.pread(18, at)
         if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # skippable
             at += 8 + int.from_bytes(head[4:8], "little")
             continue
@@ -204,7 +204,7 @@ def _ends_with_a_frame(fd: int, total: int) -> bool:
         at += zstandard.frame_header_size(head)
         last = 0
         while not last:
-            block = int.from_bytes(os.pread(fd, 3, at), "little")
+            block = int.from_bytes(file.pread(3, at), "little")
             last, run, size = block & 1, block >> 1 & 3 == 1, block >> 3
             at += 3 + (1 if run else size)
             if at > total:
@@ -216,10 +216,10 @@ def _ends_with_a_frame(fd: int, total: int) -> bool:
 def _unflattened(result: Unpacked, progress: Progress) -> Iterator[tuple[int, bytes]]:
     """makedumpfile.h: a 4096-byte header, then big-endian {int64 offset, int64 size}, data; -1, -1 ends."""
     source = result.file
-    total = os.fstat(source.fileno()).st_size
+    total = source.size
     at = 4096
     while True:
-        header = os.pread(source.fileno(), 16, at)
+        header = source.pread(16, at)
         if len(header) < 16:
             break
         offset, size = struct.unpack(">qq", header)
@@ -229,7 +229,7 @@ def _unflattened(result: Unpacked, progress: Progress) -> Iterator[tuple[int, by
             break
         at += 16
         for done in range(0, size, _CHUNK):
-            data = os.pread(source.fileno(), min(_CHUNK, size - done), at + done)
+            data = source.pread(min(_CHUNK, size - done), at + done)
             yield offset + done, data
         at += size
         progress("unpacking", at, total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from mftriage.fleet.job import Job, Outcome, Settings
 from mftriage.fleet.kind import companions
 from mftriage.fleet.layout import LAYOUT, Layout
 from mftriage.fleet.ledger import Known, Ledger, key_of
-from mftriage.fleet.pool import Limits, outcomes
+from mftriage.fleet.pool import Done, Limits, outcomes
 from mftriage.fleet.source import Entry, Source, open_source
 from mftriage.redact import redacting
 
@@ -33,7 +33,7 @@ class Plan:
 
     ``since`` leaves out what was last changed before it (seconds since 1970), ``limit`` all but so
     many of the newest of those that are to be analysed; a failed dump is tried again in
-    ``retries`` later runs.
+    ``retries`` later runs.  ``cluster`` is the address of a Dask scheduler that has the work done.
     """
 
     settings: Settings
@@ -42,6 +42,7 @@ class Plan:
     since: float | None = None
     limit: int | None = None
     retries: int = 2
+    cluster: str | None = None
 
 
 @dataclass
@@ -166,8 +167,7 @@ class _Batch:
                 self._todo.pop()
                 self._summary.left += 1
         self._watch.begin(len(entries), len(self._todo))
-        plan = self._plan
-        with closing(outcomes(self._todo, plan.jobs, plan.limits, lock)) as ended:
+        with closing(self._outcomes(lock)) as ended:
             for done in ended:
                 if done is None:
                     self._watch.tick()
@@ -177,6 +177,14 @@ class _Batch:
                 for log in self._logs.get(entry.name, ()):
                     self._settle(log)
         return self._summed()
+
+    def _outcomes(self, lock: int) -> Generator[Done | None]:
+        plan = self._plan
+        if plan.cluster is None:
+            return outcomes(self._todo, plan.jobs, plan.limits, lock)
+        from mftriage.fleet import cluster
+
+        return cluster.outcomes(self._todo, plan.cluster, plan.limits)
 
     def _listed(self) -> list[Entry]:
         """The entries of the source, the newest first."""

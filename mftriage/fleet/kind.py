@@ -50,7 +50,7 @@ _REPORT = re.compile(rb"\s*\[[a-z-]+, (certain|high|medium|low)\] ")  # analyze'
 _ET_CORE = 4
 
 
-def something_else(path: Path, name: str) -> str | None:
+def something_else(path: Path | str, name: str) -> str | None:
     """What the file is, if it is plainly neither dump nor log; else ``None``.
 
     ``name`` is what it is called in its source.  Reads no more than its first bytes; raises

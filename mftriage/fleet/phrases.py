@@ -95,7 +95,7 @@ def percent(part: int, whole: int) -> str:
 def grouped(frame: pd.DataFrame, by: str, most: int) -> Table:
     """Return the groups, of which the first ``most``."""
     found = groups(frame, by)
-    note = "memory and possible: dumps that blame memory, or may. Without a rank: never blamed."
+    note = "memory and possible: dumps that blame memory, or may; without a rank: never blamed"
     return _groups(found, by, f"By {BY[by]}", "" if by == "week" else note, most)
 
 

@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from mftriage.errors import MftriageError
 from mftriage.fleet.job import Job, Outcome
 
-__all__ = ["Done", "Limits", "outcomes"]
+__all__ = ["Done", "ForkServer", "Limits", "outcomes"]
 
 _TICK = 1.0  # seconds
 _TRIES = 2  # of a job whose fork server died
@@ -61,7 +61,7 @@ def outcomes(todo: deque[Job], at_once: int, limits: Limits, lock: int) -> Gener
             server.ask(job)
 
     while todo or again:
-        with _Server(limits, lock) as server:
+        with closing(ForkServer(limits, lock)) as server:
             fill()
             while flying:
                 answers = server.answers()
@@ -91,10 +91,11 @@ def outcomes(todo: deque[Job], at_once: int, limits: Limits, lock: int) -> Gener
         flying.clear()
 
 
-class _Server:
+class ForkServer:
     """The fork server (``mftriage.fleet.zygote``), seen from its client."""
 
-    def __init__(self, limits: Limits, lock: int) -> None:
+    def __init__(self, limits: Limits, lock: int | None = None) -> None:
+        """``lock`` is a descriptor that it and its workers inherit."""
         self._control, theirs = socket.socketpair()
         self._heard = b""
         arguments = [theirs.fileno(), os.getpid(), *limits]
@@ -103,14 +104,12 @@ class _Server:
                 [sys.executable, "-P", "-c", _START, json.dumps(sys.path), json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), lock),
+                pass_fds=(theirs.fileno(), *([] if lock is None else [lock])),
                 start_new_session=True,  # Ctrl-C is the batch's to handle
             )
 
-    def __enter__(self) -> _Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End it, and all that it runs."""
         self._control.close()  # upon which it ends its workers, and itself
         try:
             self._process.wait(timeout=2)

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from mftriage.text import clean, parsed_utc
 STAMP = "_stamp"
 """Column of a part that no table shows: when the result was written (st_mtime_ns)."""
 
+_DAY = timedelta(days=1)
 _EARLIEST, _LATEST = datetime(2005, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _ARROW: dict[Dtype, pa.DataType] = {
     "category": pa.dictionary(pa.int32(), pa.string()),
@@ -80,13 +81,18 @@ def rows(files: Iterable[Found], problems: list[str]) -> pa.Table:
             continue
         row = record.get("row")
         read.append((file, _flat(file, record), row if isinstance(row, dict) else {}))
-    values = {
+    values: dict[str, list[Any]] = {
         column.name: [
             _value(column, (record if column.source == "record" else row).get(column.name))
             for _, record, row in read
         ]
         for column in COLUMNS
     }
+    # A clock that was ahead of the analysis was wrong.
+    values["crash_time"] = [
+        None if crash and finished and crash > finished + _DAY else crash
+        for crash, finished in zip(values["crash_time"], values["finished"], strict=True)
+    ]
     values[STAMP] = [file.stamp for file, _, _ in read]
     arrays = [pa.array(values[field.name], _plain(field.type)) for field in SCHEMA]
     return pa.table(arrays, names=SCHEMA.names).cast(SCHEMA)

@@ -62,7 +62,7 @@ COLUMNS: tuple[Column, ...] = (
         "crash_time",
         TIME,
         "UTC",
-        "When it crashed; of a machine that did not, when the dump or the log ends. Null where the clock was plainly wrong (before 2005, after 2100).",
+        "When it crashed; of a machine that did not, when the dump or the log ends. Null where the clock was plainly wrong (before 2005, or after the analysis).",
     ),
     Column("uptime_seconds", "Float64", "seconds", "How long it was up."),
     Column("kernel", "category", "", "Kernel release."),

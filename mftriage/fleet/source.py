@@ -1,6 +1,6 @@
-"""Where dumps come from: a source lists what it holds, and hands out each as a local file.
+"""Where dumps come from: a source lists what it holds, and says where to read each.
 
-A folder is the only kind so far; an object store has the same two questions to answer.
+A folder here; ``mftriage.fleet.bucket`` is another kind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mftriage.errors import UsageError
+from mftriage.files import is_url
+from mftriage.text import clean
 
 __all__ = ["Entry", "Folder", "Source", "open_source"]
 
@@ -63,17 +65,21 @@ class Source(Protocol):
         """Everything in it, in no order.  Raises ``UsageError`` where the source itself can't be read."""
         ...
 
-    def local(self, name: str) -> AbstractContextManager[Path]:
-        """The object ``name`` as a local file, for as long as the context lasts."""
+    def local(self, name: str) -> AbstractContextManager[Path | str]:
+        """Where to read the object ``name``: a local file, or a URL, for as long as the context lasts."""
         ...
 
 
 def open_source(location: str) -> Source:
     """The source at ``location``: a folder, or a single file.  Raises ``UsageError``."""
+    if is_url(location):
+        from mftriage.fleet.bucket import Bucket
+
+        return Bucket(location)
     if "://" in location:
         raise UsageError(
-            "object stores are not supported in this version",
-            "mount or copy the bucket, and name the folder",
+            f"there is no such kind of source: {clean(location.split('://')[0])!r}",
+            "name a folder here, or s3://, gs://, az://BUCKET/PREFIX",
         )
     path = Path(location)
     try:

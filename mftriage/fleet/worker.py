@@ -54,7 +54,7 @@ def run(job: Job) -> Outcome:
         return Outcome("failed", f"a bug of mftriage: {type(error).__name__}: {error}"[:500])
 
 
-def _analyzed(path: Path, settings: Settings) -> tuple[Analysis, str | None]:
+def _analyzed(path: Path | str, settings: Settings) -> tuple[Analysis, str | None]:
     """The analysis, and what is to be said of it.  Raises ``MftriageError``."""
     try:
         return analyze(path, vmlinux=settings.symbols, scan_seconds=settings.scan_seconds), None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from drgn import FaultError
 
-from mftriage.kernel.search import search
+from mftriage.kernel.search import is_number, search
 from mftriage.kernel.system import Clock
 from mftriage.model import HardwareError, RecordDimm, Severity, hexed
 from mftriage.symbols import Kernel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MODULE = "edac_core"
 _MAX_CONTROLLERS = 128
 _MAX_DIMMS = 1024
+_MAX_OFFSET = 1 << 16
 _NO_HANDLE = (0, 0xFFFF)
 _UNKNOWN_LABELS = ("", "unknown memory", "any memory")
 
@@ -61,7 +62,7 @@ def edac_records_in_memory(kernel: Kernel, _clock: Clock | None) -> list[Hardwar
     place: dict[str, Any] | None = None
     if head is None:
         # Only the module's own names tell; without the module there is no EDAC at all.
-        place = search(kernel.dump, "edac_core", lambda: _in_module(kernel))
+        place = search(kernel.dump, "edac_core", lambda: _in_module(kernel), _is_place)
         if not place:
             return []
         if "why" in place:
@@ -74,6 +75,18 @@ def edac_records_in_memory(kernel: Kernel, _clock: Clock | None) -> list[Hardwar
     for controller in _controllers(kernel, head, layout["mem_ctl_info"]["link"]):
         found += _records(kernel, controller, layout)
     return found
+
+
+def _is_place(claim: dict[str, Any]) -> bool:
+    """Whether a claim is what ``_in_module`` finds: an address with a layout, or a reason."""
+    if claim.keys() == {"why"}:
+        return isinstance(claim["why"], str)
+    layout = claim["layout"]
+    return is_number(claim["mc_devices"]) and all(
+        is_number(layout[name][member], _MAX_OFFSET)
+        for name, members in _MEMBERS.items()
+        for member in members
+    )
 
 
 def _in_module(kernel: Kernel) -> dict[str, Any] | None:

@@ -180,7 +180,7 @@ def gather(kernel: Kernel, scan_seconds: float) -> Facts:
     host, release = ask.ask("the host's name", lambda: uts_name(kernel), unnamed)
     facts = Facts(
         dump=DumpInfo(
-            path=str(dump.path),
+            path=dump.path,
             size_bytes=dump.size_bytes,
             format=dump.format,
             arch=dump.arch,
@@ -272,7 +272,9 @@ def _with_device(record: HardwareError, devices: dict[int, Dimm]) -> HardwareErr
     if device is None:
         return record
     words = " ".join(word for word in (device.bank_locator, device.locator) if word)
-    return replace(record, dimm=replace(dimm, locator=words or None))
+    if not words:
+        return record
+    return replace(record, dimm=replace(dimm, locator=words, how="firmware-location"))
 
 
 def _with_injected(record: HardwareError, hw_memory_failure: int | None) -> HardwareError:

@@ -21,7 +21,7 @@ from drgn import FaultError, Object
 
 from mftriage.kernel import cper
 from mftriage.kernel.lists import entries, pool_chunks
-from mftriage.kernel.search import search
+from mftriage.kernel.search import is_number, search
 from mftriage.kernel.system import Clock
 from mftriage.model import HardwareError
 from mftriage.symbols import Kernel
@@ -129,21 +129,50 @@ def _name(source: Object) -> str:
 
 def _leftovers(kernel: Kernel, pool: Object) -> Iterator[_Block]:
     """What lies in the pool, freed or not, found by the types of its sections."""
+    chunks: list[tuple[int, int]] | None
+    try:
+        chunks = list(pool_chunks(pool, _MAX_POOL))
+    except (FaultError, LookupError, AttributeError):
+        chunks = None
+        if not kernel.dump.sidecar.is_capsule:
+            return
 
     def scan() -> list[list[object]]:
         found: list[list[object]] = []
-        for start, size in pool_chunks(pool, _MAX_POOL):
+        for start, size in chunks or ():
             for address, data in _readable(kernel, start, size):
                 found += [[address + at, block.hex()] for at, block in _blocks_in(data)]
         return found[:_MAX_LEFTOVERS]
 
-    try:
-        found = search(kernel.dump, "ghes_estatus_pool", scan)
-    except (FaultError, LookupError, AttributeError):
-        return
-    for address, data in found or ():
+    def check(claim: object) -> bool:
+        return (
+            isinstance(claim, list)
+            and len(claim) <= _MAX_LEFTOVERS
+            and all(_is_block(kernel, chunks, *entry) for entry in claim)
+        )
+
+    for address, data in search(kernel.dump, "ghes_estatus_pool", scan, check) or ():
         if isinstance(address, int) and isinstance(data, str):
             yield _Block(bytes.fromhex(data), f"ghes_estatus_pool, {address:#x}")
+
+
+def _is_block(
+    kernel: Kernel, chunks: list[tuple[int, int]] | None, address: object, data: object
+) -> bool:
+    """Whether a whole status block may lie there, in the pool; what the dump holds of it tells."""
+    if not isinstance(address, int) or not is_number(address) or not isinstance(data, str):
+        return False
+    block = bytes.fromhex(data)
+    if cper.block_size(block[: cper.STATUS_SIZE]) != len(block):
+        return False
+    if chunks is not None and not any(
+        start <= address <= start + size - len(block) for start, size in chunks
+    ):
+        return False
+    try:
+        return bool(kernel.program.read(address, len(block)) == block)
+    except FaultError:
+        return True  # a capsule need not hold what was searched
 
 
 def _readable(kernel: Kernel, start: int, size: int) -> Iterator[tuple[int, bytes]]:

@@ -45,6 +45,8 @@ def joined(
 def _same(logged: HardwareError, in_memory: HardwareError) -> bool:
     if logged.source != in_memory.source or in_memory.medium in logged.media:
         return False
+    if logged.previous_boot != in_memory.previous_boot:
+        return False
     if logged.mce is not None or in_memory.mce is not None:
         return _registers(logged) == _registers(in_memory)
     if _distance(logged, in_memory) > _APART:

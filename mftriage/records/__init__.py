@@ -18,10 +18,11 @@ Decoder = Callable[[Iterable[LogRecord]], tuple[HardwareError, ...]]
 
 
 class Format(NamedTuple):
-    """A record format: what makes its records, of lines that hold one of ``markers``."""
+    """A record format: what makes its records, of lines that hold one of ``markers``, and not ``foreign``."""
 
     decode: Decoder
     markers: tuple[str, ...]
+    foreign: str | None
 
 
 def _found() -> dict[str, Format]:
@@ -29,7 +30,9 @@ def _found() -> dict[str, Format]:
     files = os.listdir(formats.__path__[0])  # pkgutil would take longer than all the rest
     for name in sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_")):
         module = import_module(f"{formats.__name__}.{name}")
-        found[name.replace("_", "-")] = Format(module.decode, module.MARKERS)
+        found[name.replace("_", "-")] = Format(
+            module.decode, module.MARKERS, getattr(module, "FOREIGN", None)
+        )
     return found
 
 
@@ -47,11 +50,21 @@ def is_relevant(record: LogRecord) -> bool:
     return False
 
 
-def _holding(log: Sequence[LogRecord], markers: tuple[str, ...]) -> list[LogRecord]:
-    if len(markers) == 1:
-        mark = markers[0]
-        return [record for record in log if mark in record.text]
-    return [record for record in log if any(mark in record.text for mark in markers)]
+def _lines_for(entry: Format, log: Sequence[LogRecord], present: set[str]) -> list[LogRecord]:
+    """The records of ``log`` that a format wants; ``present`` are the markers that it has at all."""
+    found: list[LogRecord] = []
+    marks = [mark for mark in entry.markers if mark in present]
+    foreign = entry.foreign
+    if not marks:
+        return found
+    for record in log:
+        line = record.text
+        for mark in marks:
+            if mark in line:
+                if foreign is None or foreign not in line:
+                    found.append(record)
+                break
+    return found
 
 
 def log_records(
@@ -65,12 +78,11 @@ def log_records(
     found: list[HardwareError] = []
     failed: list[tuple[str, Exception]] = []
     relevant = log if sifted else [record for record in log if is_relevant(record)]
-    chosen: dict[tuple[str, ...], Sequence[LogRecord]] = {}
+    text = "\n".join([record.text for record in relevant])
+    present = {mark for mark in MARKERS if mark in text}
     for name, entry in FORMATS.items() if relevant else ():
-        if entry.markers not in chosen:
-            chosen[entry.markers] = _holding(relevant, entry.markers)
-        lines = chosen[entry.markers]
         try:
+            lines = _lines_for(entry, relevant, present)
             found += entry.decode(lines) if lines else ()
         except Exception as error:
             failed.append((name, error))

@@ -37,6 +37,11 @@ _BODY = Pattern(
     r"(?:Hardware error from APEI|event severity:|Error \d+, type:|(?:im)?precise tstamp:|fru_(?:id|text):|section.type:|error_status:|physical_address(?:_mask)?:|"
     r"(?:node|card|module|rank):\s?\d|error_type: \d|DIMM location:|It has been corrected by h/w)"
 )
+# How the lines of an event begin that are of no section.
+_HEADS = (
+    *("Hardware error", "It has been corrected", "event severity:", "Error "),
+    *("tstamp:", "precise ", "imprecise "),
+)
 _SEVERITIES = ("corrected", "recoverable", "fatal")
 # Before 5.17 (bdae796f4bc5) the names were short.
 _OLD_NAMES = {"col": "column", "bit_pos": "bit_position"}
@@ -46,13 +51,13 @@ _MAX_RAW = 64
 _MAX_LINES = 512
 _MAX_DETAILS = 48
 # cper_mem_err_type_strs: what only a memory section says
-_MEMORY_TYPES = (
+MEMORY_TYPES = (
     *("unknown", "no error", "single-bit ECC", "multi-bit ECC", "single-symbol chipkill ECC"),
     *("multi-symbol chipkill ECC", "master abort", "target abort", "parity error"),
     *("watchdog timeout", "invalid address", "mirror Broken", "memory sparing"),
     *("scrub corrected error", "scrub uncorrected error", "physical memory map-out event"),
 )
-_IS_MEMORY = {
+IS_MEMORY = {
     "memory error": True,
     "CXL General Media Event": True,
     "CXL DRAM Event": True,
@@ -94,15 +99,18 @@ def looks_like(text: str) -> bool:
 
 def begins(text: str) -> bool:
     """Whether a message is the first of an event."""
-    return _EVENT.match(text) is not None
+    return text.startswith("Hardware error") and _EVENT.match(text) is not None
 
 
 def decode_event(event: Event, source: str, *, previous_boot: bool = False) -> list[HardwareError]:
     """A record for every section of the event; one for the event if it has none."""
     head = _Head(event.number)
-    sections: list[_Section] = []
+    lines: list[str] = []  # those of the section that is being read, whose header may be lost
+    sections: list[tuple[str | None, list[str]]] = [(None, lines)]
     for _, text in event.lines:
-        if match := _EVENT.match(text):
+        if not text.startswith(_HEADS):
+            lines.append(text)
+        elif match := _EVENT.match(text):
             head.source_id = int(match[1]) if match[1] else None
             head.cpu = int(match[2]) if match[2] else None
         elif match := _EVENT_SEVERITY.match(text):
@@ -110,16 +118,17 @@ def decode_event(event: Event, source: str, *, previous_boot: bool = False) -> l
         elif match := _TIME.match(text):
             head.timestamp = f"{match[1] or ''}{match[2].strip()}"
         elif match := _SECTION.match(text):
-            sections.append(_Section(match[2]))
+            lines = []
+            sections.append((match[2], lines))
         elif not text.startswith("It has been corrected"):
-            if not sections:
-                sections.append(_Section(None))
-            sections[-1].lines.append(text)
+            lines.append(text)
     raw = tuple(record.text for record, _ in event.lines[:_MAX_RAW])
     time = event.lines[0][0].time if event.lines else None
+    if len(sections) > 1 and not sections[0][1]:
+        del sections[0]
     return [
-        _record(section, head, source, time, raw, previous_boot)
-        for section in sections or [_Section(None)]
+        _record(severity, said, head, source, time, raw, previous_boot)
+        for severity, said in sections
     ]
 
 
@@ -132,14 +141,9 @@ class _Head:
         self.timestamp: str | None = None
 
 
-class _Section:
-    def __init__(self, severity: str | None) -> None:
-        self.severity = severity
-        self.lines: list[str] = []
-
-
 def _record(
-    section: _Section,
+    section_severity: str | None,
+    lines: Sequence[str],
     head: _Head,
     source: str,
     time: float | None,
@@ -148,15 +152,14 @@ def _record(
 ) -> HardwareError:
     found: dict[str, str] = {}
     places: dict[str, int | str] = {}
-    details = list(_details(section.lines, found, places))
+    details = list(_details(lines, found, places))
     kind = found.get("section_type") or found.get("section type")
     number, words = _error_type(found.get("error_type"))
-    if kind is None and (words in _MEMORY_TYPES or "physical_address" in found):
+    locator, handle = _dimm_location(found), _handle(found)
+    if kind is None and (words in MEMORY_TYPES or "physical_address" in found):
         kind = "memory error"
-    is_memory = (
-        _IS_MEMORY.get(kind, None if kind.startswith("unknown") else False) if kind else None
-    )
-    severity = section.severity or head.severity
+    is_memory = IS_MEMORY.get(kind, None if kind.startswith("unknown") else False) if kind else None
+    severity = section_severity or head.severity
     if head.cpu is not None:
         details.insert(0, Detail(name="cpu", value=str(head.cpu)))
     return HardwareError(
@@ -164,27 +167,27 @@ def _record(
         medium="log",
         time=time,
         severity=cast(Severity, severity) if severity in _SEVERITIES else None,
-        error_type=words if kind == "memory error" else _what(kind, section.lines, found),
+        error_type=words if kind == "memory error" else _what(kind, lines, found),
         is_memory=is_memory,
         physical_address=_hex(found.get("physical_address") or found.get("physical fault address")),
         physical_address_mask=_hex(found.get("physical_address_mask")),
         location=_location(places) if kind == "memory error" else None,
-        dimm=_dimm(found),
+        dimm=named_by(found.get("fru_text"), locator, handle),
         raw=raw,
         previous_boot=previous_boot,
         firmware=FirmwareRecord(
             number=head.number,
             source_id=head.source_id,
             event_severity=head.severity,
-            section_severity=section.severity,
+            section_severity=section_severity,
             section=kind,
             timestamp=head.timestamp,
             fru_id=found.get("fru_id"),
             fru_text=found.get("fru_text"),
             error_status=_hex_in(found.get("error_status")),
             error_type=number if kind == "memory error" else None,
-            dimm_location=_dimm_location(found),
-            dmi_handle=_handle(found),
+            dimm_location=locator,
+            dmi_handle=handle,
             device=found.get("device") or found.get("agent_address"),
             vendor_id=found.get("vendor_id"),
             device_id=found.get("device_id"),
@@ -193,10 +196,14 @@ def _record(
     )
 
 
-_NAMED = {
-    *("section_type", "section type", "fru_id", "fru_text", "error_status", "physical_address"),
-    *("physical_address_mask", "error_type", "DIMM location", "vendor_id", "device_id", "device"),
-}
+# Fields that fill a line, and have a place of their own in a record.
+_WHOLE = frozenset(
+    (
+        *("section_type", "section type", "fru_id", "fru_text", "error_status"),
+        *("physical_address", "physical_address_mask", "error_type", "DIMM location"),
+    )
+)
+_NAMED = {*_WHOLE, "vendor_id", "device_id", "device"}
 
 
 def _details(
@@ -204,6 +211,10 @@ def _details(
 ) -> Iterator[Detail]:
     """Sort the lines into ``found`` and ``places``; what has no place of its own comes back."""
     for line in lines:
+        name, _, value = line.partition(":")
+        if name in _WHOLE and ":" not in value:
+            found.setdefault(name, value.strip())
+            continue
         pairs = _PAIR.findall(line)
         named = [(_OLD_NAMES.get(name, name), value) for name, value in pairs]
         if any(name in _PLACES for name, _ in named) and not line.startswith("physical"):
@@ -291,16 +302,13 @@ def _dimm_location(found: dict[str, str]) -> str | None:
     return place if place and not place.startswith("not present") else None
 
 
-def _dimm(found: dict[str, str]) -> RecordDimm | None:
+def named_by(label: str | None, locator: str | None, handle: str | None) -> RecordDimm | None:
     """fru_text, and "DIMM location: BANK DEVICE" or "... not present. DMI handle: 0x1" (cper_dimm_err_location)."""
-    label = found.get("fru_text") or None
-    locator = _dimm_location(found)
-    handle = _handle(found)
     if not (label or locator or handle):
         return None
     known = handle is not None and handle not in _SMBIOS_NONE
     return RecordDimm(
-        label=label,
+        label=label or None,
         locator=locator,
         handle=handle,
         how="firmware-location"

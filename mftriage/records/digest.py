@@ -7,8 +7,8 @@ and all are counted; lines that no crash, failure or record needs are let go.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from mftriage.log import LogRecord
 from mftriage.model import CorrectedErrors, HardwareError
@@ -20,28 +20,16 @@ _MAX_SLAB = 8000
 _GAP = 0.5  # seconds of silence that no event spans
 _KEPT_ERRORS = 400  # uncorrected ones at each end
 _KEPT_CORRECTED = 100
+_KEPT_FOREIGN = 20  # corrected ones that are not of memory
 _LINES = 100_000  # that are kept whole
 _LAST = 30_000  # that always are
 _CRUCIAL = re.compile(
     r"emory [Ff]ailure|MCE 0x|not syncing|Oops|Internal error|BUG:? |Unable to handle|general protection|SError|njecting|oft.[Oo]fflin|npoison|"
     r"Linux version|RIP: |pc : |Tainted|achine check:|Machine Check|pgtable:|suppressed|x29: |x8 : |R[A-D]X: "
 )
+_BULK = ("{", "EDAC ", "[Hardware Error]: ", "mce: [Hardware Error]: ")
 _MAX_CRUCIAL = 40_000
 _OLD_LINES, _OLD_ERRORS = 200, 20
-
-
-@dataclass
-class Digest:
-    """What a boot's log holds.
-
-    ``log`` is as much of it as matters, ``left_out`` the number of records that ``errors`` lacks.
-    """
-
-    log: list[LogRecord] = field(default_factory=list)
-    errors: list[HardwareError] = field(default_factory=list)
-    failed: list[tuple[str, Exception]] = field(default_factory=list)
-    corrected: tuple[CorrectedErrors, ...] = ()
-    left_out: int = 0
 
 
 class _Kept:
@@ -63,55 +51,81 @@ class _Kept:
             self.dropped += len(self.last) - self.each
             del self.last[: -self.each]
 
-
-def digest(log: Iterable[LogRecord]) -> Digest:
-    """Take in the log of one boot."""
-    found = Digest()
-    history = History()
-    bad, corrected = _Kept(_KEPT_ERRORS), _Kept(_KEPT_CORRECTED)
-    failed: dict[str, Exception] = {}
-    at = 0
-    for slab in _slabs(log, found):
-        errors, broken = log_records(slab, sifted=True)
-        failed |= {name: error for name, error in broken if name not in failed}
-        history.add(errors)
-        for error in errors:
-            (corrected if error.severity == "corrected" else bad).add(at, error)
-            at += 1
-    kept = sorted(
-        [*bad.first, *bad.last, *corrected.first, *corrected.last], key=lambda item: item[0]
-    )
-    found.errors = [error for _, error in kept]
-    found.left_out = bad.dropped + corrected.dropped
-    found.failed = list(failed.items())
-    found.corrected = history.result()
-    return found
+    def all(self) -> list[tuple[int, HardwareError]]:
+        """Those that were kept, in their order."""
+        return [*self.first, *self.last]
 
 
-def shorten(digested: Digest) -> None:
-    """Let go of what nobody asks of a boot long ago."""
-    digested.log = [r for r in digested.log if _CRUCIAL.search(r.text)][-_OLD_LINES:]
-    digested.errors = digested.errors[-_OLD_ERRORS:]
+class Digest:
+    """What a boot's log holds: ``log`` is as much of it as matters.
 
+    ``errors``, ``failed``, ``corrected`` and ``left_out``, the number of records that ``errors``
+    lacks, are there once it is finished: of boots that nobody asks for, the last slab never is decoded.
+    """
 
-def of_previous_boot(digested: Digest) -> list[HardwareError]:
-    """The errors of a boot that is not the last one."""
-    return [replace(error, previous_boot=True) for error in digested.errors]
+    def __init__(self, boot: Iterable[LogRecord]) -> None:
+        """Take in the log of one boot."""
+        self.log: list[LogRecord] = []
+        self.errors: list[HardwareError] = []
+        self.failed: list[tuple[str, Exception]] = []
+        self.corrected: tuple[CorrectedErrors, ...] = ()
+        self.left_out = 0
+        self._history = History()
+        self._bad, self._good = _Kept(_KEPT_ERRORS), _Kept(_KEPT_CORRECTED)
+        self._foreign = _Kept(_KEPT_FOREIGN)
+        self._found = 0
+        self._long_ago = False
+        self._slab: list[LogRecord] = []
+        self._read(boot)
 
+    def _read(self, boot: Iterable[LogRecord]) -> None:
+        slab, log = self._slab, self.log
+        for record in boot:
+            log.append(record)
+            if len(log) >= 2 * _LINES:
+                log[:] = _thinned(log)
+            if is_relevant(record):
+                if len(slab) >= _SLAB and (_silent(slab[-1], record) or len(slab) >= _MAX_SLAB):
+                    self._decode()
+                slab.append(record)
 
-def _slabs(log: Iterable[LogRecord], found: Digest) -> Iterator[list[LogRecord]]:
-    slab: list[LogRecord] = []
-    for record in log:
-        found.log.append(record)
-        if len(found.log) >= 2 * _LINES:
-            found.log = _thinned(found.log)
-        if is_relevant(record):
-            if len(slab) >= _SLAB and (_silent(slab[-1], record) or len(slab) >= _MAX_SLAB):
-                yield slab
-                slab = []
-            slab.append(record)
-    if slab:
-        yield slab
+    def _decode(self) -> None:
+        errors, failed = log_records(self._slab, sifted=True)
+        self._slab.clear()
+        known = {name for name, _ in self.failed}
+        self.failed += [(name, error) for name, error in failed if name not in known]
+        self._history.add(errors)
+        for at, error in enumerate(errors, self._found):
+            kept = self._bad
+            if error.severity == "corrected":
+                kept = self._foreign if error.is_memory is False else self._good
+            kept.add(at, error)
+        self._found += len(errors)
+
+    def finish(self) -> Digest:
+        """This digest, with the last records decoded."""
+        if self._slab:
+            self._decode()
+        groups = (self._bad, self._good, self._foreign)
+        kept = sorted((item for group in groups for item in group.all()), key=lambda item: item[0])
+        self.errors = [error for _, error in kept]
+        self.left_out = sum(group.dropped for group in groups)
+        self.corrected = self._history.result()
+        return self
+
+    def shorten(self) -> None:
+        """Let go of what nobody asks of a boot long ago."""
+        self._long_ago = True
+        if len(self.log) > _OLD_LINES:
+            self.log = [r for r in self.log if _CRUCIAL.search(r.text)][-_OLD_LINES:]
+        if len(self._slab) > _OLD_LINES:
+            self._decode()
+
+    def as_previous_boot(self) -> list[HardwareError]:
+        """The errors of a boot that is not the last one; of a shortened one, the last of them."""
+        errors = self.finish().errors
+        shown = errors[-_OLD_ERRORS:] if self._long_ago else errors
+        return [replace(error, previous_boot=True) for error in shown]
 
 
 def _silent(before: LogRecord, after: LogRecord) -> bool:
@@ -120,7 +134,16 @@ def _silent(before: LogRecord, after: LogRecord) -> bool:
 
 def _thinned(log: list[LogRecord]) -> list[LogRecord]:
     """The lines that matter among the older ones, and all of the last."""
-    old = [record for record in log[:-_LAST] if _CRUCIAL.search(record.text)]
+    old = [
+        record
+        for record in log[:-_LAST]
+        if not _is_bulk(record.text) and _CRUCIAL.search(record.text)
+    ]
     if len(old) > _MAX_CRUCIAL:
         old = old[: _MAX_CRUCIAL // 2] + old[-_MAX_CRUCIAL // 2 :]
     return old + log[-_LAST:]
+
+
+def _is_bulk(text: str) -> bool:
+    """Whether a line is one of those that most floods are of: no crash needs it."""
+    return text.startswith(_BULK) and "achine" not in text

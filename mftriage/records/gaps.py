@@ -62,9 +62,16 @@ _SAID = (
         "there were so many that the kernel turned their interrupt off ({n})",
         _CONSUMER,
     ),
+    (
+        "CMCI inherited storm",
+        "corrected errors that were not recorded one by one",
+        "there were so many that the kernel turned their interrupt off ({n})",
+        _CONSUMER,
+    ),
 )
+_MARKS = tuple(mark for mark, *_ in _SAID)
 _SUPPRESSED = Pattern(
-    r"((?:ghes|mce|__?print|apei|edac|cper|memory_failure|GHES)\w*): (\d{1,10}) (?:callbacks|output lines|messages) suppressed",
+    r"((?:ghes|mce|do_machine_check|__?print|apei|extlog|edac|cper|memory_failure|GHES|EDAC[\w ]{0,30})\w*): (\d{1,10}) (?:callbacks|output lines|messages) suppressed",
     re.IGNORECASE,
 )
 
@@ -81,22 +88,24 @@ def gaps(
         text = record.text
         if "suppressed" in text and (match := _SUPPRESSED.search(text)):
             suppressed += int(match[2])
-        for mark, *_ in _SAID:
+        for mark in _MARKS:
             if mark in text:
                 counted[mark] = counted.get(mark, 0) + 1
                 break
-    rows: dict[str, NotChecked] = {}
+    told: dict[tuple[str, str, str], int] = {}  # several messages may mean the same
     for mark, what, why, remedy in _SAID:
-        count = counted.get(mark, 0)
         if mark == "Machine check events logged" and any(error.mce for error in errors):
             continue
-        if count and what not in rows:
-            rows[what] = NotChecked(
-                what=what,
-                why=why.format(n="once" if count == 1 else f"{count} times"),
-                remedy=remedy,
-            )
-    found = list(rows.values())
+        if mark in counted:
+            told[what, why, remedy] = told.get((what, why, remedy), 0) + counted[mark]
+    found = [
+        NotChecked(
+            what=what,
+            why=why.format(n="once" if count == 1 else f"{count} times"),
+            remedy=remedy,
+        )
+        for (what, why, remedy), count in told.items()
+    ]
     normalized = {
         int(error.mce.addr, 16) >> 12
         for error in errors

@@ -7,6 +7,7 @@ bits as in arch/x86/include/asm/mce.h.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from mftriage.model import ErrorClass, HardwareError, MceRegisters, Medium, Severity, hexed
@@ -30,6 +31,7 @@ _AMD_FLAGS |= {43: "Poison", 40: "Scrub"}
 _MCG_FLAGS = {0: "RIPV", 1: "EIPV", 2: "MCIP", 3: "LMCES"}
 
 
+@lru_cache(maxsize=1024)
 def is_memory_error(status: int, vendor: int | None, ipid: int | None = None) -> bool | None:
     """Whether the error code names memory, as in memory cells read by the CPU or the scrubber.
 
@@ -58,6 +60,7 @@ def is_umc(ipid: int | None) -> bool:
     return ipid is not None and ipid >> 32 & 0xFFF == UMC_HWID
 
 
+@lru_cache(maxsize=1024)
 def severity(status: int, vendor: int | None, mcgstatus: int | None = None) -> Severity:
     """The class of the error by its status bits (severity.c; SDM vol. 3B, 17.6)."""
     if not status & UNCORRECTED:
@@ -69,6 +72,7 @@ def severity(status: int, vendor: int | None, mcgstatus: int | None = None) -> S
     return "recoverable"
 
 
+@lru_cache(maxsize=1024)
 def error_class(status: int, vendor: int | None) -> ErrorClass:
     """The name that SDM vol. 3B, 17.6.3 (table 17-9) has for the error; AMD's in the same words."""
     if not status & UNCORRECTED:
@@ -82,6 +86,7 @@ def error_class(status: int, vendor: int | None) -> ErrorClass:
     return "SRAR" if status & _ACTION_REQUIRED else "SRAO"
 
 
+@lru_cache(maxsize=1024)
 def flags(status: int, vendor: int | None, mcgstatus: int | None = None) -> tuple[str, ...]:
     """The names of the bits that are set, MCG_STATUS's behind."""
     names = _AMD_FLAGS if vendor in _AMD else _INTEL_FLAGS
@@ -98,6 +103,7 @@ def family(cpuid: int | None) -> int | None:
     return base + (cpuid >> 20 & 0xFF) if base == 0xF else base
 
 
+@lru_cache(maxsize=1024)
 def address_kind(
     status: int, vendor: int | None, ipid: int | None, cpuid: int | None
 ) -> Literal["physical", "normalized"] | None:
@@ -182,18 +188,18 @@ def from_registers(
             addr=hexed(addr) if has_address else None,
             misc=hexed(misc) if status & _MISC_VALID else None,
             mcgstatus=hexed(mcgstatus),
-            ip=hexed(ip or None),
-            synd=hexed(synd or None),
-            ipid=hexed(ipid or None),
-            ppin=hexed(ppin or None),
-            microcode=hexed(microcode or None),
-            cpuid=hexed(cpuid or None),
+            ip=f"{ip:#x}" if ip else None,
+            synd=f"{synd:#x}" if synd else None,
+            ipid=f"{ipid:#x}" if ipid else None,
+            ppin=f"{ppin:#x}" if ppin else None,
+            microcode=f"{microcode:#x}" if microcode else None,
+            cpuid=f"{cpuid:#x}" if cpuid else None,
             socket=socket,
             vendor=VENDORS.get(vendor) if vendor is not None else None,
             apic=hexed(apic),
-            tsc=hexed(tsc or None),
-            synd1=hexed(synd1 or None),
-            synd2=hexed(synd2 or None),
+            tsc=f"{tsc:#x}" if tsc else None,
+            synd1=f"{synd1:#x}" if synd1 else None,
+            synd2=f"{synd2:#x}" if synd2 else None,
             mcacod=f"{status & 0xFFFF:#06x}",
             mscod=f"{status >> 16 & 0xFFFF:#06x}",
             flags=flags(status, vendor, mcgstatus),
@@ -214,4 +220,4 @@ def utc(wall: int | None) -> str | None:
     """A record's TIME as ISO 8601; one from before 2000 or beyond 2200 has no usable clock."""
     if not wall or not 946684800 <= wall <= 7258118400:
         return None
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(wall, UTC).isoformat().replace("+00:00", "Z")

@@ -81,7 +81,7 @@ def memory_failures(log: Iterable[LogRecord], page_size: int | None) -> tuple[Me
         )
 
     for record in log:
-        text = record.text
+        text = record.text.lstrip()
         if "emory failure" not in text and "emory Failure" not in text and "MCE 0x" not in text:
             continue
         if panic := _PANIC.match(text) or _PANIC_NO_RECOVERY.match(text):

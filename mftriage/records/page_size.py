@@ -5,6 +5,7 @@ A wrong guess would name a wrong page, so that there is none without proof.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -16,32 +17,35 @@ _SAMPLE = 5000  # records
 _SIZES = (4096, 16384, 65536)
 # arch/arm64/mm/fault.c, show_pte: "swapper pgtable: 64k pages, 48-bit VAs"
 _SAID = Pattern(r"pgtable: (4|16|64)k pages")
+# Each alternative begins with a letter of its own: such an expression skips what none begins with.
+_LINES = re.ASCII | re.MULTILINE
 _ARCHES = (
     (
         "x86_64",
         Pattern(
-            r"mce: |\bRIP: [0-9a-f]{4}:|\bR[A-D]X: [0-9a-f]{16}\b|</?TASK>|BIOS-e820|\bEDAC (?:skx|i10nm|sbridge|amd64|igen6|ie31200) |MC\d+_STATUS\[|\bx86\b|"
-            r"PROCESSOR \d+:[0-9a-f]+ TIME|\bCMCI\b|Linux version .*(?:x86_64|amd64)|^PGD [0-9a-f]+ P[4U]D"
+            r"mce: |RIP: [0-9a-f]{4}:|R[A-D]X: [0-9a-f]{16}\b|<TASK>|</TASK>|BIOS-e820|EDAC (?:skx|i10nm|sbridge|amd64|igen6|ie31200) |MC\d+_STATUS\[|x86\b(?<!\wx86)|"
+            r"PROCESSOR \d+:[0-9a-f]+ TIME|CMCI\b|Linux version .*(?:x86_64|amd64)|PGD [0-9a-f]+ P[4U]D"
         ),
     ),
     (
         "arm64",
         Pattern(
-            r"\bx29: ?[0-9a-f]{16}|\bpc : |synchronous (?:external abort|parity)|SError Interrupt|Linux version .*(?:aarch64|arm64)|"
-            r"Booting Linux on physical CPU|\bESR = 0x|pstate: [0-9a-f]+|ARM processor error|\bMPIDR\b"
+            r"x29: ?[0-9a-f]{16}|pc : (?<!\wpc : )|synchronous (?:external abort|parity)|SError Interrupt|Linux version .*(?:aarch64|arm64)|"
+            r"Booting Linux on physical CPU|ESR = 0x|pstate: [0-9a-f]+|ARM processor error|MPIDR\b"
         ),
     ),
-    ("ppc64", Pattern(r"^NIP:? |\bGPR\d\d: |\bNIP \[c0|powerpc|ppc64")),
+    ("ppc64", Pattern(r"^NIP:? |\bGPR\d\d: |\bNIP \[c0|powerpc|ppc64", _LINES)),
     ("s390x", Pattern(r"Krnl PSW|Krnl GPRS|s390x")),
 )
 
 
 def arch_of(log: Sequence[LogRecord]) -> str | None:
     """The architecture whose kernel writes such lines; the start and the end of a log are enough."""
-    for record in (*log[:_SAMPLE], *log[_SAMPLE:][-_SAMPLE:]):
-        for name, pattern in _ARCHES:
-            if pattern.search(record.text):
-                return name
+    for part in (log[:_SAMPLE], log[_SAMPLE:][-_SAMPLE:]):
+        text = "\n".join([record.text for record in part])
+        found = [(m.start(), name) for name, known in _ARCHES if (m := known.search(text))]
+        if found:
+            return min(found)[1]
     return None
 
 

@@ -6,6 +6,8 @@ Intel SDM vol. 3B, "Machine-Check Architecture": 17.3.1.2 (IA32_MCG_STATUS), 17.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mftriage.registers.table import RESERVED, Bits, Table, flag
 
 _UNCORRECTED = 1 << 61
@@ -48,6 +50,7 @@ _NAMED = {
 }
 
 
+@lru_cache(maxsize=1024)
 def error_words(status: int) -> str:
     """The error in words, by MCACOD (STATUS[15:0] without bit 12, which says how it is filtered)."""
     code = status & 0xEFFF

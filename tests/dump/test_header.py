@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mftriage.dump.header import Header, parse_notes, read_header
 from mftriage.errors import DumpError, MftriageError
+from mftriage.files import LocalFile
 from tests import craft
 
 PAGES = {1: b"\x01" * craft.PAGE, 9: b"\x09" * craft.PAGE}
@@ -27,7 +28,7 @@ def header_of(data: bytes) -> Header:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        return read_header(file.fileno())
+        return read_header(LocalFile(file))
 
 
 def refusal(data: bytes) -> str:
@@ -204,5 +205,5 @@ def test_the_descriptor_is_left_open() -> None:
     with tempfile.TemporaryFile() as file:
         file.write(ELF)
         file.flush()
-        read_header(file.fileno())
+        read_header(LocalFile(file))
         assert os.fstat(file.fileno()).st_size == len(ELF)

@@ -12,6 +12,7 @@ from drgn import FaultError
 from mftriage.dump import Dump, open_dump
 from mftriage.dump.header import Segment
 from mftriage.dump.memory import ElfMemory, PhysicalMemory, RecordingMemory
+from mftriage.files import LocalFile
 from tests import craft
 
 PAGES = {pfn: bytes([pfn]) * craft.PAGE for pfn in (1, 2, 3, 9)}
@@ -90,7 +91,7 @@ def test_looks_leave_no_trace(dump: Dump) -> None:
 def test_what_it_says_of_itself(dump: Dump) -> None:
     assert (dump.arch, dump.page_size, dump.complete) == ("x86_64", 4096, True)
     assert dump.vmcoreinfo.release == "7.3.4-test"
-    assert dump.size_bytes == dump.path.stat().st_size
+    assert dump.size_bytes == Path(dump.path).stat().st_size
 
 
 @pytest.mark.parametrize("size", [4096, 16384, 65536])
@@ -110,7 +111,7 @@ def test_segment_beyond_the_file_faults(offset: int) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"short")
         file.flush()
-        memory = ElfMemory(file.fileno(), (Segment(0x1000, offset, 0x1000),))
+        memory = ElfMemory(LocalFile(file), (Segment(0x1000, offset, 0x1000),))
         with pytest.raises(FaultError):
             memory.read(0x1000, 8)
 
@@ -123,7 +124,7 @@ def test_segments_that_overlap() -> None:
         ram, image = Segment(0x1000, 0, 0x4000), Segment(0x2000, 0x4000, 0x1000)
         beside = Segment(0x4000, 0x5000, 0x2000)
         for segments in ((ram, image, beside), (beside, image, ram)):
-            memory = ElfMemory(file.fileno(), segments)
+            memory = ElfMemory(LocalFile(file), segments)
             assert memory.read(0x1FFF, 1) == b"r"
             assert memory.read(0x2000, 1) in (b"r", b"k")
             assert memory.read(0x3000, 0x1000) == b"r" * 0x1000  # behind the image

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mftriage.dump.unpack import Unpacked, unpack
 from mftriage.errors import DumpError, MftriageError
+from mftriage.files import LocalFile
 from tests import craft
 
 # Pages that compress half-way, as real ones do, with a hole of zeros between.
@@ -36,12 +37,11 @@ def unpacked(data: bytes) -> Unpacked:
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- unpack() closes it
     file.write(data)
     file.flush()
-    return unpack(file, lambda label, done, total: None)
+    return unpack(LocalFile(file), lambda label, done, total: None)
 
 
 def content(result: Unpacked) -> bytes:
-    with result.file as file:
-        file.seek(0)
+    with result.file.stream() as file:
         return file.read()
 
 
@@ -135,7 +135,7 @@ def test_zeros_take_no_room() -> None:
     """A stream of zeros is small when packed and must stay small when unpacked."""
     core = craft.elf_core({0: bytes(64 << 20)})
     result = unpacked(zstandard.ZstdCompressor().compress(core))
-    status = os.fstat(result.file.fileno())
+    status = os.fstat(result.file.stream().fileno())
     result.file.close()
     assert status.st_size == len(core)
     assert status.st_blocks * 512 <= 2 << 20
@@ -154,7 +154,7 @@ def test_what_is_no_dump_is_not_unpacked(name: str) -> None:
     file.write(WRAPPERS[name](bytes(16 << 20)))
     file.flush()
     with file, pytest.raises(DumpError, match="not a crash dump"):
-        unpack(file, lambda *step: seen.append(step))
+        unpack(LocalFile(file), lambda *step: seen.append(step))
     assert not seen
 
 
@@ -165,8 +165,8 @@ def test_zeros_behind_the_end_are_left() -> None:
     packed = zeros(1 << 40, craft.elf_core({0x1000: b"x" * 4096}))
     file.write(packed)
     file.flush()
-    result = unpack(file, lambda *step: seen.append(step))
-    assert os.fstat(result.file.fileno()).st_size < 2 << 30
+    result = unpack(LocalFile(file), lambda *step: seen.append(step))
+    assert result.file.size < 2 << 30
     assert result.whole
     result.file.close()
 
@@ -175,7 +175,7 @@ def test_zeros_that_the_header_declares_are_kept() -> None:
     core = bytearray(craft.elf_core({0x1000: b"x" * 4096}))
     core[64 + 56 + 32 : 64 + 56 + 40] = (2 << 30).to_bytes(8, "little")  # p_filesz
     result = unpacked(zeros(2 << 30, bytes(core)))
-    assert os.fstat(result.file.fileno()).st_size == len(core) + (2 << 30)
+    assert result.file.size == len(core) + (2 << 30)
     result.file.close()
 
 
@@ -201,7 +201,7 @@ def test_no_room_for_the_temporary_file(tmp_path: Path, monkeypatch: pytest.Monk
         file.write(gzip.compress(DATA))
         file.flush()
         with pytest.raises(MftriageError) as caught:
-            unpack(file, lambda label, done, total: None)
+            unpack(LocalFile(file), lambda label, done, total: None)
     assert caught.value.exit_code == 3 and caught.value.remedy
 
 
@@ -230,7 +230,7 @@ def test_progress_ends_at_the_end() -> None:
     packed = gzip.compress(DATA)
     file.write(packed)
     file.flush()
-    unpack(file, lambda *step: seen.append(step)).file.close()
+    unpack(LocalFile(file), lambda *step: seen.append(step)).file.close()
     assert seen[-1][1:] == (len(packed), len(packed))
 
 

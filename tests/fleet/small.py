@@ -34,7 +34,7 @@ def put(folder: Path, source: str, **fields: Any) -> str:
     key = sha256(source.encode("utf-8", "backslashreplace")).hexdigest()[:48]
     record = {
         "layout": 1, "key": key, "source": source, "status": "ok", "reason": None, "attempts": 1,
-        "seconds": 0.4, "finished": "2026-11-24T01:00:00Z", "tool_version": "0.1.0", "settings": {},
+        "seconds": 0.4, "finished": "2026-12-24T01:00:00Z", "tool_version": "0.1.0", "settings": {},
         "identity": {"size_bytes": 3_000_000, "mtime_ns": 1}, **fields,
     }  # fmt: skip
     path = folder / "results" / key[:2] / f"{key}.json"

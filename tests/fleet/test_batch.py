@@ -456,7 +456,7 @@ def test_exit_code_by_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "said"),
     [
-        ("s3://bucket/x", (), "object stores are not supported in this version"),
+        ("ftp://bucket/x", (), "there is no such kind of source"),
         ("nowhere", (), "can't look at 'nowhere'"),
         (".", ("--since", "tomorrow"), "'tomorrow' is no time"),
         (".", ("--memory", "lots"), "'lots' is no size"),

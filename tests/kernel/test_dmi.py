@@ -160,7 +160,7 @@ MODULE = Dimm(
 
 def test_a_handle_gets_its_words() -> None:
     named = _with_device(record(dimm=RecordDimm(handle="0x1100")), {0x1100: MODULE})
-    assert named.dimm == RecordDimm(locator="NODE 1 A1", handle="0x1100")
+    assert named.dimm == RecordDimm(locator="NODE 1 A1", handle="0x1100", how="firmware-location")
     told = record(dimm=RecordDimm(handle="0x1100", locator="as printed"))
     assert _with_device(told, {0x1100: MODULE}) is told
     unknown = record(dimm=RecordDimm(handle="0x1101"))

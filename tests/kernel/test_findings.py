@@ -121,3 +121,19 @@ def test_whether_an_object_is_in_use(x86_elf: Path, tmp_path: Path) -> None:
         to_dict(triage(tmp_path / "c.elf", {name: "yes"}))["page"]["owner"]["object"]["allocated"]
         is None
     )
+
+
+FOREIGN = Path(__file__).parent / "hardware" / "arm64-4k-twice-sysrq.elf.zst"
+
+
+@pytest.mark.parametrize("name", ["ghes_estatus_pool", "edac_core"])
+def test_nonsense_of_records(name: str) -> None:
+    """Records and places that are none are not believed, whoever claims them."""
+    good = triage(FOREIGN)
+    claims = [*NONSENSE, [["a", "b"]], [[5, "zz"]], [[5, "00" * 20]], [[1 << 70, ""]]]
+    claims += [{"why": 5}, {"mc_devices": 5}, {"mc_devices": 5, "layout": {}}, {"why": None}]
+    for claim in claims:
+        result = triage(FOREIGN, {name: json.loads(json.dumps(claim))})
+        rows = [row for row in result.not_checked if "unexpected" in row.why]
+        assert not rows, (claim, rows)
+        assert len(result.hardware_errors) <= len(good.hardware_errors)

@@ -35,7 +35,7 @@ def test_what_was_printed_is_in_the_cache() -> None:
     assert record.raw[0].startswith("ghes_estatus_caches[0]: 11000000")
     assert (record.time, record.count) == (4.040452, 2)  # printed once, came twice
     assert (record.severity, record.error_type) == ("recoverable", "multi-bit ECC")
-    assert record.dimm == RecordDimm(label="DIMM_C1_S0")
+    assert record.dimm == RecordDimm(label="DIMM_C1_S0", how="fru-text")
     assert record.location == Location(
         node=0, card=2, module=1, rank=0, bank=5, device=1, row=52134, column=1011
     )
@@ -46,7 +46,7 @@ def test_what_was_fatal_is_in_its_source_alone() -> None:
     assert record.raw[0].startswith("estatus of error source 1: 00000000")
     assert (record.severity, record.error_type) == ("fatal", "multi-bit ECC")
     assert (record.physical_address, record.time) == ("0x404da780", None)
-    assert record.dimm == RecordDimm(label="DIMM_D1_S1")
+    assert record.dimm == RecordDimm(label="DIMM_D1_S1", how="fru-text")
 
 
 @pytest.mark.parametrize(

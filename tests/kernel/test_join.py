@@ -42,6 +42,13 @@ def test_one_event() -> None:
     assert record.location == Location(row=1, rank=0)
 
 
+def test_the_boot_before_is_another_event() -> None:
+    """BERT's record of a crash stays apart, though firmware reports the very same again."""
+    before = replace(LOG, previous_boot=True)
+    assert len(joined([before], [MEMORY])) == 2
+    assert [r.media for r in joined([before, LOG], [MEMORY])] == [("log",), ("log", "memory")]
+
+
 def test_each_alone() -> None:
     assert joined([LOG], []) == [LOG]
     assert joined([], [MEMORY]) == [MEMORY]

@@ -81,10 +81,11 @@ def test_every_format_is_one_file_that_stands_alone() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_markers_let_every_line_through(name: str) -> None:
-    markers = FORMATS[name].markers
+    markers, foreign = FORMATS[name].markers, FORMATS[name].foreign
     for path in (p for p in DATA if format_of(p) == name):
         log = parse_text(read(path)[1])
         sifted = [r for r in log if any(mark in r.text for mark in markers)]
+        sifted = [r for r in sifted if foreign is None or foreign not in r.text]
         assert FORMATS[name].decode(sifted) == FORMATS[name].decode(log)
 
 
@@ -131,6 +132,6 @@ def test_time_is_linear(path: Path) -> None:
     lines = [record.text for record in parse_text(read(path)[1])]
     log = [LogRecord(1.0, None, (line * 4096)[:4096]) for line in lines] * 5
     log += [LogRecord(1.0, None, line) for line in lines] * (20_000 // len(lines))
-    start = time.perf_counter()
+    start = time.process_time()
     FORMATS[format_of(path)].decode(log)
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6

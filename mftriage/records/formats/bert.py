@@ -14,6 +14,7 @@ from mftriage.pattern import Pattern
 from mftriage.records.cper import Event, begins, decode_event
 
 MARKERS = ("[Hardware Error]", "BERT: ")
+FOREIGN = "}[Hardware Error]"
 
 _LINE = Pattern(r"(?<!\})\[Hardware Error\]:?\s*(.*)")
 _SECONDS = 5.0  # that printing all records takes

@@ -10,10 +10,11 @@ Page 0 stands for an address that is not known.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 from mftriage.log import LogRecord
-from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm
+from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm, hexed
 from mftriage.pattern import Pattern
 
 MARKERS = ("EDAC MC",)
@@ -23,13 +24,16 @@ _PANIC = Pattern(
     r"Kernel panic - not syncing: EDAC MC(\d{1,9}): ()(UE) (.*)|not syncing: ()()(UE) (.* on .*page:0x.*)"
 )
 _OLD = Pattern(
-    r"page 0x([0-9a-f]{1,16}), offset 0x([0-9a-f]{1,16}), grain (\d{1,9}),(?: syndrome 0x([0-9a-f]{1,16}),)? "
-    r"(?:row (\d{1,9}), )?(?:channel-?[a-z]* ?(\d{1,9}), )?(?:channel-b \d{1,9}, )?label[s]? \"([^\"]{0,255})\"?:? ?(.*)"
+    r"(?:page 0x([0-9a-f]{1,16}), offset 0x([0-9a-f]{1,16}), grain (\d{1,9}),(?: syndrome 0x([0-9a-f]{1,16}),)? )?"
+    r"(?:row (\d{1,9}), )?(?:channel(?:-a=)? ?(\d{1,9}),? )?(?:channel-b=? ?\d{1,9},? )?labels? \"([^\"]{0,255})\":? ?(.*)"
 )
-_PLACE = Pattern(r"\b(page|offset|grain|syndrome):(?:0x)?([0-9a-f]{1,16})\b")
+_NO_INFO = "- no information available: "
+# sb_edac.c before 3.9: "1 Unknown error(s): memory read on FATAL area : cpu=0 Err=0001:0091 (ch=1), addr = 0x... => ..."
+_OLD_ADDRESS = Pattern(r"\baddr = 0x([0-9a-f]{1,16}) =>")
+_OLD_COUNT = Pattern(r"(\d{1,9}) (?:Unknown|Corrected|Uncorrected) error\(s\): (.*?)(?: : |$)")
 _PAIR = Pattern(r"\b([A-Za-z_]{1,40}): ?(-?0x[0-9a-f]{1,16}|-?[0-9a-f]{1,16})\b")
 _LABEL = Pattern(
-    r"CPU_SrcID#(\d+)_(?:Ha|MC)#(\d+)(?:_SubMC#(\d+))?_Chan#(\d+)(?:_SubChan#(\d+))?_DIMM#(\d+)"
+    r"(?:CPU_SrcID#(\d+)_)?(?:(?:Ha|MC)#(\d+)_)?(?:SubMC#(\d+)_)?Chan(?:nel)?#(\d+)_(?:SubChan#(\d+)_)?DIMM#(\d+)"
 )
 _POSITION = Pattern(
     r"mc#(\d+)(?:csrow#(\d+))?(?:channel#(\d+))?(?:slot#(\d+))?(?:branch#\d+)?(?:memory#\d+)?"
@@ -55,7 +59,16 @@ _DRIVER = {
     **{"SubchannelId": "sub_channel", "row": "row", "col": "column"},
 }
 _BARE_HEX = ("row", "col")
+_IN_FRONT = _LAYERS | _CPER
+_KEPT = frozenset(
+    (
+        *("err_code", "area", "SystemAddress", "ChannelAddress", "RankAddress", "channel_mask"),
+        *("ChipSelect", "ChipId"),
+    )
+)
 _MAX_DETAIL = 600
+_MAX_VALUE = 40
+_MAX_DIGITS = 18  # of 64 bits in hex
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
@@ -74,14 +87,23 @@ def _error(
 ) -> HardwareError:
     old = _OLD.match(rest)
     label: str | None
+    address: int | None = None
+    details: list[Detail] = []
     if old is not None:
         places = {"page": old[1], "offset": old[2], "grain": old[3], "syndrome": old[4]}
-        label, message, detail = old[7], None, old[8]
+        label = " or ".join(part for part in old[7].split(":") if part)  # of an uncorrected one
+        message, detail = None, old[8]
         location = {
             name: int(value)
             for name, value in (("csrow", old[5]), ("channel", old[6]))
             if value is not None
-        }
+        } | _by_label(label)
+        if told := _OLD_COUNT.match(detail):
+            count, message = int(told[1]), told[2]
+        if at := _OLD_ADDRESS.search(detail):
+            address = int(at[1], 16)
+    elif rest.startswith(_NO_INFO):
+        places, label, message, detail, location = {}, None, rest[2:], "", {}
     else:
         head, paren, inside = rest.partition(" (")
         # labels and messages may hold parentheses themselves: the location's is the one with the page
@@ -94,13 +116,16 @@ def _error(
         if not detail:
             before, _, detail = inside.partition(" -")
         detail = detail.removesuffix(")").strip()
-        places = {name: value for name, value in _PLACE.findall(before or inside)}
-        location = _location(before, detail)
-    known = bool(int(places.get("page") or "0", 16))
-    page = int(places["page"], 16) if known else None
-    offset = int(places.get("offset") or "0", 16)
+        pairs = _PAIR.findall(before or inside)
+        places = {name: value for name, value in pairs}
+        words = _words(detail)
+        location = _location(pairs if before else [], words, detail.startswith("APEI"))
+        details = [Detail(name=name, value=value) for name, value in words if name in _KEPT]
+    page = _hex(places.get("page") or "0")
+    offset = _hex(places.get("offset") or "0")
+    syndrome = _hex(places.get("syndrome") or "")
     which: Literal["CE", "UE"] = "CE" if kind == "CE" else "UE"
-    _from_label(label or "", location)
+    location = _by_label(label or "") | location
     overflow = "OVERFLOW" in (detail or "")
     return HardwareError(
         source="edac",
@@ -109,6 +134,7 @@ def _error(
         severity=_severity(which, f"{message} {detail}"),
         error_type=(message or "").strip() or f"memory error ({kind})",
         is_memory=True,
+        physical_address=hexed(address),
         location=Location(**location) if location else None,  # type: ignore[arg-type]
         dimm=_dimm(label),
         count=count,
@@ -118,14 +144,14 @@ def _error(
             count=count,
             message=(message or "").strip() or None,
             label=label,
-            page=f"{page:#x}" if page is not None else None,
-            offset=f"{offset:#x}" if page is not None else None,
+            page=hexed(page) if page else None,
+            offset=hexed(offset) if page else None,
             grain=_decimal(places.get("grain")),
-            syndrome=f"{int(places['syndrome'], 16):#x}" if places.get("syndrome") else None,
+            syndrome=hexed(syndrome),
             overflow=overflow,
             detail=detail[:_MAX_DETAIL] or None,
         ),
-        details=tuple(_details(detail)),
+        details=tuple(details),
         raw=(record.text,),
     )
 
@@ -137,42 +163,51 @@ def _severity(kind: str, words: str) -> Literal["corrected", "deferred", "recove
     return "deferred" if "Deferred" in words else "recoverable"
 
 
-def _location(before: str, detail: str) -> dict[str, int]:
+def driver_location(detail: str) -> dict[str, int]:
+    """Where a driver's detail places an error, by the names of ``Location``."""
+    return _location((), _words(detail), detail.startswith("APEI"))
+
+
+def _words(detail: str) -> list[tuple[str, str]]:
+    """The driver's "name:value" pairs, which blanks part."""
+    text = detail.removeprefix("APEI location:").replace(": ", ":")
+    parts = [word.partition(":") for word in text.split()]
+    return [(name, value.rstrip(",;)")[:_MAX_VALUE]) for name, _, value in parts if value]
+
+
+def _location(
+    pairs: Iterable[tuple[str, ...]], words: Iterable[tuple[str, str]], apei: bool
+) -> dict[str, int]:
     """Layers and firmware's words in front of the hyphen, the driver's behind it."""
     found: dict[str, int] = {}
-    names = _LAYERS | _CPER
-    for name, value in _PAIR.findall(before):
-        if name in names and (number := _decimal(value)) is not None:
-            found.setdefault(names[name], number)
-    if detail.startswith("APEI"):
-        for name, value in _PAIR.findall(detail):
-            if name in _CPER and (number := _decimal(value)) is not None:
-                found.setdefault(_CPER[name], number)
-        return found
-    for name, value in _PAIR.findall(detail):
-        if name not in _DRIVER:
+    for name, value in pairs:
+        if name in _IN_FRONT and (number := _decimal(value)) is not None:
+            found.setdefault(_IN_FRONT[name], number)
+    names = _CPER if apei else _DRIVER
+    for name, value in words:
+        if name not in names:
             continue
-        bare = name in _BARE_HEX and not value.startswith("0x")
+        bare = not apei and name in _BARE_HEX and not value.startswith("0x")
         number = _hex(value) if bare else _decimal(value)
         if number is not None and number >= 0:
-            found.setdefault(_DRIVER[name], number)
+            found.setdefault(names[name], number)
     return found
 
 
-def _from_label(label: str, location: dict[str, int]) -> None:
+@lru_cache(maxsize=256)
+def _by_label(label: str) -> dict[str, int]:
+    names: tuple[str, ...]
     if match := _LABEL.match(label):
-        for name, group in (
-            *(("socket", 1), ("memory_controller", 2), ("channel", 4)),
-            *(("sub_channel", 5), ("slot", 6)),
-        ):
-            if match[group] is not None:
-                location.setdefault(name, int(match[group][:9]))
+        names = ("socket", "memory_controller", "sub_mc", "channel", "sub_channel", "slot")
     elif match := _POSITION.match(label):
-        for name, group in (("csrow", 2), ("channel", 3), ("slot", 4)):
-            if match[group] is not None:
-                location.setdefault(name, int(match[group][:9]))
+        names = ("mc", "csrow", "channel", "slot")
+    else:
+        return {}
+    found = zip(names, match.groups(), strict=True)
+    return {name: int(n[:9]) for name, n in found if n is not None and name not in ("mc", "sub_mc")}
 
 
+@lru_cache(maxsize=256)
 def _dimm(label: str | None) -> RecordDimm | None:
     """The label, which says little where nobody gave the driver one; several are joined by " or "."""
     label = (label or "").strip()
@@ -187,34 +222,15 @@ def _dimm(label: str | None) -> RecordDimm | None:
     )
 
 
-def _details(detail: str) -> list[Detail]:
-    kept = (
-        "err_code",
-        "area",
-        "SystemAddress",
-        "ChannelAddress",
-        "RankAddress",
-        "channel_mask",
-        "ChipSelect",
-        "ChipId",
-    )
-    return [
-        Detail(name=name, value=value) for name, value in _WORDS.findall(detail) if name in kept
-    ]
-
-
-_WORDS = Pattern(r"\b([A-Za-z_]{1,40}):([0-9A-Za-z:x]{1,40})")
-
-
 def _decimal(text: str | None) -> int | None:
     try:
-        return int(text or "", 0)
+        return int(text or "", 0) if len(text or "") <= _MAX_DIGITS else None
     except ValueError:
         return None
 
 
 def _hex(text: str) -> int | None:
     try:
-        return int(text, 16)
+        return int(text, 16) if len(text) <= _MAX_DIGITS else None
     except ValueError:
         return None

@@ -15,6 +15,7 @@ from mftriage.pattern import Pattern
 from mftriage.records.cper import Event, begins, decode_event
 
 MARKERS = ("{",)
+FOREIGN = "}[Hardware Error]"
 
 _LINE = Pattern(r"(?:^|\s)\{(\d{1,10})\}(?!\[Hardware Error\])\s*(.*)")
 

@@ -7,6 +7,7 @@ is built with pr_cont, so that another CPU's may land within it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,11 +17,12 @@ from mftriage.pattern import Pattern
 from mftriage.records.mce import from_registers
 
 MARKERS = ("[Hardware Error]", "mce: ", "MCE: ", "memory error", "Memory error", "poison in user")
+FOREIGN = "}[Hardware Error]"
 
 _FIRST = Pattern(
     r"CPU (\d{1,9}): Machine Check(?: Exception)?:?\s+(?:0x)?([0-9a-fA-F]{1,16}) Bank (\d{1,9}): (?:0x)?([0-9a-fA-F]{8,16})\b"
 )
-_PAIR = Pattern(r"\b(TSC|ADDR|MISC|PPIN|SYND[12]?|IPID) (?:0x)?([0-9a-f]{1,16})\b")
+_PAIR = Pattern(r" (TSC|ADDR|MISC|PPIN|SYND[12]?|IPID) (?:0x)?([0-9a-f]{1,16})\b")
 _RIP = Pattern(r"RIP( !INEXACT!)?\s+([0-9a-f]{1,4}):<([0-9a-f]{1,16})>(?:\s*\{([^}]{0,255})\})?")
 _PROCESSOR = Pattern(
     r"PROCESSOR (\d{1,9}):(?:0x)?([0-9a-f]{1,16}) TIME (\d{1,18}) SOCKET (\d{1,9}) APIC (?:0x)?([0-9a-f]{1,16})(?: microcode (?:0x)?([0-9a-f]{1,16}))?"
@@ -31,19 +33,28 @@ _USER = Pattern(
 )
 _IGNORED = Pattern(r"Uncorrected memory error in page 0x([0-9a-f]{1,13}) ignored")
 _NOT_RECOVERED = "Memory error not recovered"
-_NOT_OURS = ("}[Hardware Error]", "EDAC ")
 _MAX_LINES = 8
 
 
 class _Open:
     """A record whose lines still come."""
 
-    def __init__(self, first: LogRecord) -> None:
-        self.lines = [first]
+    def __init__(self, record: LogRecord, first: re.Match[str]) -> None:
+        self.lines: list[LogRecord] = []
+        self.first = first
         self.has_rip = False
         self.has_pairs = False
         self.has_processor = False
         self.reason: str | None = None
+        self.take(record)
+
+    def take(self, record: LogRecord) -> None:
+        """Take one more line."""
+        text = record.text
+        self.lines.append(record)
+        self.has_rip = self.has_rip or "RIP" in text
+        self.has_processor = self.has_processor or "PROCESSOR" in text
+        self.has_pairs = self.has_pairs or _PAIR.search(text) is not None
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
@@ -53,7 +64,7 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     waiting: list[_Open] = []  # the newest records that lack lines, in the order of their first
     for record in log:
         text = record.text
-        if any(mark in text for mark in _NOT_OURS):
+        if FOREIGN in text or "EDAC " in text:
             continue
         if "user" in text and (match := _USER.search(text)):
             found.append(_of_user(record, match[1], int(match[2], 16)))
@@ -64,44 +75,40 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
             found.append(_of_user(record, "Uncorrected memory error in a page, ignored", address))
         if "Hardware Error" not in text and "mce: " not in text and "MCE: " not in text:
             continue
-        if _FIRST.search(text):
-            last = _Open(record)
+        if "achine Check" in text and (match := _FIRST.search(text)):
+            last = _Open(record, match)
             found.append(last)
             waiting = [*waiting[-7:], last]
-            _take(last, text)
-        elif match := _REASON.search(text):
+        elif "achine " in text and (match := _REASON.search(text)):
             if last is not None:
                 last.reason = match[1].strip() or None
                 last.lines.append(record)
         elif waiting:
             owner = _owner(waiting, text)
             if owner is not None and len(owner.lines) < _MAX_LINES:
-                owner.lines.append(record)
-                _take(owner, text)
+                owner.take(record)
     return tuple(_from_lines(item) if isinstance(item, _Open) else item for item in found)
-
-
-def _take(record: _Open, text: str) -> None:
-    record.has_rip |= "RIP" in text
-    record.has_pairs |= _PAIR.search(text) is not None
-    record.has_processor |= "PROCESSOR" in text
 
 
 def _owner(waiting: list[_Open], text: str) -> _Open | None:
     """Which record a line belongs to: the oldest that lacks it, since a CPU prints its lines in order."""
+    rip = "RIP" in text and _RIP.search(text) is not None
+    processor = "PROCESSOR" in text
+    pairs = not processor and _PAIR.search(text) is not None
     for record in waiting:
         if record.has_processor:
             continue
-        if "RIP" in text and _RIP.search(text):
+        if rip:
             if not record.has_rip and not record.has_pairs:
                 return record
-        elif "PROCESSOR" in text or (_PAIR.search(text) and not record.has_pairs):
+        elif processor or (not record.has_pairs and pairs):
             return record
     if "Run the above" in text:
         return waiting[-1]
+    if not pairs or "RIP" in text:
+        return None
     # a pr_cont piece that another line has torn off
-    torn = [record for record in waiting if not record.has_processor]
-    return torn[0] if torn and _PAIR.search(text) and "RIP" not in text else None
+    return next((record for record in waiting if not record.has_processor), None)
 
 
 def _of_user(record: LogRecord, words: str, address: int) -> HardwareError:
@@ -126,8 +133,7 @@ def _plain(record: LogRecord, words: str) -> HardwareError:
 
 def _from_lines(group: _Open) -> HardwareError:
     text = "\n".join(record.text for record in group.lines)
-    first = _FIRST.search(text)
-    assert first is not None
+    first = group.first
     pairs = {name: int(value, 16) for name, value in _PAIR.findall(text[first.end() :])}
     rip = _RIP.search(text)
     processor = _PROCESSOR.search(text)

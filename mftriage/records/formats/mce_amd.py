@@ -8,6 +8,7 @@ memory controller (UMC) is normalized: it is no system address, and never makes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,7 +18,8 @@ from mftriage.pattern import Pattern
 from mftriage.records.mce import VENDOR_AMD, error_class, flags, is_umc
 from mftriage.registers.x86 import error_words
 
-MARKERS = ("[Hardware Error]", "BERT: ")
+MARKERS = ("[Hardware Error]",)
+FOREIGN = "}[Hardware Error]"
 
 _BODY = Pattern(r"(?<!\})\[Hardware Error\]:?\s*(.*)")
 _STATUS = Pattern(
@@ -47,12 +49,26 @@ _MEMORY_WORDS = ("DRAM ECC error", "DRAM", "ECC error", "Write data poison")
 _MAX_LINES = 16
 
 
+# What each kind of line holds, and how it begins.
+_KINDS = (
+    ("status", "_STATUS", _STATUS),
+    ("severity", "rror", _SEVERITY),
+    ("address", ": ", _ADDRESS),
+    ("unit", "Ext. Error Code", _UNIT),
+    ("old-unit", "MC", _OLD_UNIT),
+    ("cache", "cache level", _CACHE),
+    ("fru", "FRU Text", _FRU),
+    ("value", ": ", _VALUE),
+)
+_OPENING = ("severity", "status", "old-unit")
+
+
 class _Open:
-    """A decode whose lines still come."""
+    """A decode whose lines still come, with the first match of each kind."""
 
     def __init__(self) -> None:
         self.lines: list[LogRecord] = []
-        self.seen: set[str] = set()
+        self.seen: dict[str, re.Match[str]] = {}
 
 
 def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
@@ -60,15 +76,16 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     found: list[_Open] = []
     now: _Open | None = None
     for record in log:
-        if "mce: [" in record.text or "}[" in record.text or "EDAC MC" in record.text[:9]:
+        text = record.text
+        if "mce: [" in text or "}[" in text or "EDAC MC" in text[:9]:
             continue
-        body = _BODY.search(record.text)
+        body = _BODY.search(text)
         if body is None:
             continue
-        kind = _kind(body[1])
-        if kind is None:
+        kind, match = _kind(body[1])
+        if kind is None or match is None:
             continue
-        opens = kind in ("severity", "status", "old-unit")
+        opens = kind in _OPENING
         if now is None or (opens and kind in now.seen) or len(now.lines) >= _MAX_LINES:
             if not opens:
                 continue
@@ -76,37 +93,26 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
             found.append(now)
         elif kind in now.seen and kind != "value":
             continue
-        now.seen.add(kind)
+        now.seen.setdefault(kind, match)
         now.lines.append(record)
-    return tuple(_from_lines(item.lines) for item in found if "status" in item.seen)
+    return tuple(_from_lines(item) for item in found if "status" in item.seen)
 
 
-def _kind(text: str) -> str | None:
-    for kind, pattern in (
-        ("status", _STATUS),
-        ("severity", _SEVERITY),
-        ("address", _ADDRESS),
-        ("unit", _UNIT),
-        ("old-unit", _OLD_UNIT),
-        ("cache", _CACHE),
-        ("fru", _FRU),
-        ("value", _VALUE),
-    ):
-        if pattern.match(text):
-            return kind
-    return None
+def _kind(text: str) -> tuple[str | None, re.Match[str] | None]:
+    for kind, mark, pattern in _KINDS:
+        if mark in text and (match := pattern.match(text)):
+            return kind, match
+    return None, None
 
 
-def _from_lines(lines: list[LogRecord]) -> HardwareError:
-    text = "\n".join(record.text for record in lines)
-    first = _STATUS.search(text)
-    assert first is not None
+def _from_lines(group: _Open) -> HardwareError:
+    lines, seen = group.lines, group.seen
+    text = "\n".join([record.text for record in lines])
+    first = seen["status"]
     status, bank = int(first[7], 16), int(first[5])
     values = {name: int(value, 16) for name, value in _VALUE.findall(text)}
     address = _ADDRESS.search(text)
-    words = next((m for r in lines if (m := _SEVERITY.match(_rest(r)))), None)
-    unit = next((m for r in lines if (m := _UNIT.match(_rest(r)))), None)
-    old = next((m for r in lines if (m := _OLD_UNIT.match(_rest(r)))), None)
+    words, unit, old = seen.get("severity"), seen.get("unit"), seen.get("old-unit")
     fru = _FRU.search(text)
     ipid = values.get("IPID")
     name = unit[1].strip() if unit else None
@@ -166,11 +172,6 @@ def _from_lines(lines: list[LogRecord]) -> HardwareError:
 
         record = replace(record, dimm=RecordDimm(label=fru[1].strip(), how="fru-text"))
     return record
-
-
-def _rest(record: LogRecord) -> str:
-    body = _BODY.search(record.text)
-    return body[1] if body else ""
 
 
 def _is_memory(
