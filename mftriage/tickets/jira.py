@@ -33,7 +33,7 @@ class Jira:
         title=255,
         attachment=None,
         hidden_mark=False,
-        search="JQL over all text of the project's issues",
+        search="JQL over all text of the project's issues; its index may lag by seconds",
         variables=(
             Variable("JIRA_URL", "the server's address"),
             Variable("JIRA_TOKEN", "an API token (Cloud) or a personal access token", secret=True),
