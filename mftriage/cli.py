@@ -199,6 +199,17 @@ def batch(
     symbols: SymbolsOption = None,
     scan_seconds: ScanOption = 10.0,
     fail_on: FailOnOption = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            "--attach",
+            metavar="SYSTEM:TARGET",
+            help="Put new results that blame memory, and are sure, on tickets.",
+        ),
+    ] = None,
+    attach_most: Annotated[
+        int, typer.Option("--attach-most", min=0, help="The most tickets of one run.")
+    ] = 20,
     redact: RedactOption = False,
     redact_map: RedactMapOption = None,
 ) -> None:
@@ -213,6 +224,13 @@ def batch(
         redact_map = out / "redact-map"
     if redact_map is not None and capsules:
         raise _unmasked("--capsules")
+    target = None
+    if attach is not None:
+        from mftriage.tickets.deliver import check_batch, deliver_new
+        from mftriage.tickets.target import parse
+
+        target = parse(attach)
+        check_batch(target, os.environ)
     named = None if redact_map is None else str(redact_map.absolute())
     plan = fleet.Plan(
         fleet.Settings(symbols, scan_seconds, capsules, named),
@@ -226,6 +244,9 @@ def batch(
     terminal = sys.stderr is not None and sys.stderr.isatty()
     summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))
     _print(progress.summary_text(summary, out))
+    if target is not None:
+        for line in deliver_new(summary.reports, target, os.environ, most=attach_most):
+            _print(line)
     if any(_fails(fail_on, verdict) for verdict in summary.verdicts):
         raise typer.Exit(1)
     if summary.all["failed"]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from mftriage.codec import from_json
-from mftriage.errors import UsageError
+from mftriage.errors import TicketError, UsageError
 from mftriage.model import Triage
+from mftriage.render.words import count
 from mftriage.tickets import system
-from mftriage.tickets.attach import Parcel, attach, link, local
+from mftriage.tickets.attach import Parcel, attach, link, local, parcel
 from mftriage.tickets.http import Request
 from mftriage.tickets.interface import Target
+from mftriage.tickets.many import attach_new
 from mftriage.tickets.settings import settings
 from mftriage.tickets.target import FILE, LINK
 
-__all__ = ["check", "deliver", "saved"]
+__all__ = ["check", "check_batch", "deliver", "deliver_new", "saved"]
 
 # How codec.to_json begins; a journal in JSON begins with a brace too.
 _RESULT = re.compile(rb'\s*\{\s*"schema_version"')
@@ -63,6 +66,47 @@ def deliver(
         outcome = attach(sent, target, environment, update_only=update_only, dry_run=dry_run)
         yield from map(_shown, outcome.unsent)
         yield f"dry run, nothing was sent: would have {outcome}" if dry_run else str(outcome)
+
+
+def deliver_new(
+    paths: Iterable[Path], target: Target, environment: Mapping[str, str], *, most: int
+) -> Iterator[str]:
+    """Deliver the saved results of a batch that blame memory, ``most`` of them, and yield what to tell.
+
+    Raises ``TicketError`` at the end where some could not be delivered.
+    """
+    places: dict[int, Path] = {}
+    triages = []
+    for path in paths:
+        triage = saved(path)
+        if triage is not None:  # a report that has gone meanwhile is no ticket
+            places[id(triage)] = path
+            triages.append(triage)
+
+    def send(triage: Triage) -> str:
+        return "\n".join(deliver(parcel(triage), target, environment))
+
+    run = attach_new(triages, send, most=most)
+    yield from run.told
+    for triage in run.left:
+        yield f"left: mftriage attach {shlex.quote(str(places[id(triage)]))}"
+    if run.failed:
+        first = run.failed[0][1]
+        names = " ".join(shlex.quote(str(places[id(triage)])) for triage, _ in run.failed)
+        raise TicketError(
+            f"{count(len(run.failed), 'report')} could not be put on a ticket: {first.message}",
+            f"{first.remedy}; then mftriage attach each of: {names}",
+        )
+
+
+def check_batch(target: Target, environment: Mapping[str, str]) -> None:
+    """Raise ``UsageError`` where a batch can't deliver to this target."""
+    if target.number is not None or target.system == LINK:
+        raise UsageError(
+            "a batch finds several faults, and each has a ticket of its own",
+            "name a project without a ticket's number: --attach github:OWNER/REPO",
+        )
+    check(target, environment)
 
 
 def _shown(request: Request) -> str:

@@ -8,7 +8,6 @@ from typing import get_args
 
 from mftriage.errors import TicketError
 from mftriage.model import Confidence, Triage, VerdictKind
-from mftriage.tickets.attach import Outcome
 from mftriage.tickets.identity import crash_id, fingerprint
 
 __all__ = ["BLAMED", "Run", "attach_new"]
@@ -31,7 +30,7 @@ class Run:
     ``passed_over`` counts those that are not sure enough, blame no memory, or were told already in this run.
     """
 
-    told: list[Outcome] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     failed: list[tuple[Triage, TicketError]] = field(default_factory=list)
     left: list[Triage] = field(default_factory=list)
     passed_over: int = 0
@@ -39,12 +38,12 @@ class Run:
 
 def attach_new(
     triages: Iterable[Triage],
-    send: Callable[[Triage], Outcome],
+    send: Callable[[Triage], str],
     *,
     floor: Confidence = "high",
     most: int = 20,
 ) -> Run:
-    """Send each result that blames memory with a confidence of ``floor`` or more.
+    """Send each result that blames memory with a confidence of ``floor`` or more; ``send`` says what it did.
 
     At most ``most`` are sent, the surest first, so that a fleet's bad night does not flood a tracker; the
     others are ``left``, and so are all after three failures in a row.  Pure but for ``send``.

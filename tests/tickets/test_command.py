@@ -128,3 +128,49 @@ def test_a_search_that_lags_behind() -> None:
             assert done.stdout.startswith(word)
     finally:
         fake.close()
+
+
+@pytest.fixture
+def crashes(tmp_path: Path) -> Path:
+    """A folder with two dumps whose memory failed, and one that was stopped by hand."""
+    for name in ("arm64-dentry", "x86_64-dentry", "x86_64-sysrq"):
+        folder = tmp_path / "crash" / name
+        folder.mkdir(parents=True)
+        (folder / "vmcore").symlink_to(FIXTURES / name / "capsule.elf.zst")
+    return tmp_path / "crash"
+
+
+def test_a_batch(crashes: Path) -> None:
+    fake = FakeGitHub()
+    try:
+        env, out = fake.environment(), crashes.parent / "out"
+        batch = ["batch", crashes, "--out", out, "--attach", fake.to()]
+        done = mftriage(*batch, "--attach-most", "1", env=env)
+        assert done.returncode == 0, done.stderr
+        assert len(fake.cases) == 1 and done.stdout.count("\ncreated https://") == 1
+        left = re.findall(r"^left: mftriage (attach \S+\.json)$", done.stdout, re.MULTILINE)
+        assert len(left) == 1
+        assert mftriage(*left[0].split(), "--to", fake.to(), env=env).returncode == 0
+        assert len(fake.cases) == 2
+        before = len(fake.calls)
+        assert mftriage(*batch, env=env).returncode == 0  # nothing is new
+        assert len(fake.calls) == before
+    finally:
+        fake.close()
+
+
+def test_a_batch_whose_tracker_is_down(crashes: Path) -> None:
+    fake = FakeGitHub()
+    env, out = fake.environment(), crashes.parent / "out"
+    fake.close()
+    done = mftriage("batch", crashes, "--out", out, "--attach", fake.to(), env=env)
+    assert done.returncode == 5
+    assert "2 reports could not be put on a ticket: GitHub can't be reached" in done.stderr
+    assert len(list(out.rglob("*.html"))) == 3  # the batch's own results are there
+
+
+@pytest.mark.parametrize("to", ["github:a/b#1", "link:github:a/b", "nope:x", "github:a/b"])
+def test_targets_that_a_batch_refuses(crashes: Path, to: str) -> None:
+    out = crashes.parent / "out"
+    done = mftriage("batch", crashes, "--out", out, "--attach", to)
+    assert done.returncode == 2 and not out.exists()

@@ -8,7 +8,6 @@ import pytest
 
 from mftriage.errors import TicketError
 from mftriage.model import Confidence, Triage, VerdictKind
-from mftriage.tickets.attach import Outcome
 from mftriage.tickets.many import attach_new
 from tests.render.samples import X86_SYSCTL_PANIC
 
@@ -30,12 +29,12 @@ class Tracker:
         self.hosts: list[str] = []
         self.failing = {f"host-{number}" for number in failing}
 
-    def __call__(self, triage: Triage) -> Outcome:
+    def __call__(self, triage: Triage) -> str:
         host = triage.dump.hostname or ""
         self.hosts.append(host)
         if host in self.failing:
             raise TicketError("no", "wait")
-        return Outcome("created", host)
+        return f"created {host}"
 
 
 @pytest.mark.parametrize(
