@@ -311,6 +311,12 @@ _GLUE = Pattern(
 )
 
 
+# Behind these stands what a device, a user or a file says of itself: whatever it looks like, it is quoted.
+_QUOTES = Pattern(
+    r"\b(?:Product|Manufacturer|SerialNumber|[Cc]ommand line|SSID|Vendor|Model|[Nn]ame|[Ll]abel|audit)\s?[:=(]"
+)
+
+
 def _may_be_glued(text: str) -> bool:
     """A quick look at whether a second message may stand in a line."""
     return (
@@ -324,7 +330,11 @@ def _may_be_glued(text: str) -> bool:
 def _unglued(text: str) -> Iterator[tuple[float | None, str]]:
     """Each message of a line, with its own time if it has one."""
     at, time = 0, None
+    quote = _QUOTES.search(text)
+    quoted_from = quote.start() if quote else len(text)
     for match in _GLUE.finditer(text):
+        if match.start() > quoted_from:
+            break
         if match.start() == 0 or "not syncing:" in text[match.start() - 13 : match.start()]:
             continue
         # a message that a record of its own follows; times in the middle of other text stay

@@ -142,6 +142,21 @@ CASES = {
 }  # fmt: skip
 
 
+QUOTES = (
+    "usb 1-1: Product: x[    1.000000] Kernel panic - not syncing: Memory failure: 0x12345a: unrecoverable page",
+    "usb 1-1: Manufacturer: Memory failure: 0x12345a: recovery action for get hwpoison page: Ignored",
+    "Command line: quiet [    1.000000] mce: [Hardware Error]: CPU 0: Machine Check Exception: f Bank 9: bd80000000000134",
+    "usb 1-1: SerialNumber: {1}[Hardware Error]: event severity: fatal",
+)
+
+
+@pytest.mark.parametrize("quote", QUOTES)
+def test_what_a_device_says_of_itself_is_no_record(tmp_path: Path, quote: str) -> None:
+    triage = of(tmp_path, X86 + f"[   20.000000] {quote}\n" + oops() + PANIC)
+    assert (triage.verdict.kind, triage.verdict.confidence) == ("unrelated", "high")
+    assert not triage.memory_failures and not triage.hardware_errors
+
+
 def of(tmp_path: Path, text: str) -> Triage:
     path = tmp_path / "dmesg.txt"
     path.write_text(text)

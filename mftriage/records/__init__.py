@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
+from mftriage.pattern import Pattern
 from mftriage.records import formats
 
 Decoder = Callable[[Iterable[LogRecord]], tuple[HardwareError, ...]]
@@ -41,12 +42,18 @@ DECODERS: dict[str, Decoder] = {name: entry.decode for name, entry in FORMATS.it
 MARKERS = tuple(dict.fromkeys(m for entry in FORMATS.values() for m in entry.markers))
 
 
+# What devices and boot loaders say stands in the log as it is, records of hardware that are none.
+_QUOTE = Pattern(
+    r"usb [\d.-]+: (?:Product|Manufacturer|SerialNumber): |(?:Kernel c|C)ommand line: "
+)
+
+
 def is_relevant(record: LogRecord) -> bool:
     """Whether some format may want the record."""
     text = record.text
-    for mark in MARKERS:  # noqa: SIM110 -- any() takes twice the time
+    for mark in MARKERS:
         if mark in text:
-            return True
+            return text[:1] not in "uCK" or _QUOTE.match(text) is None
     return False
 
 
