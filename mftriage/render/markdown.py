@@ -12,13 +12,13 @@ from collections.abc import Iterable
 
 from mftriage.model import CorrectedErrors, DecodedRegister, Triage
 from mftriage.render import words
-from mftriage.render.dimm import dimm_line, part
+from mftriage.render.dimm import part
+from mftriage.render.glance import glance
 from mftriage.render.hardware import (
     ErrorRow,
     corrected_line,
     error_rows,
     record_facts,
-    record_line,
 )
 
 # GitHub takes 65,536 characters in a body, and whoever posts it may add a few.
@@ -73,7 +73,10 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
 def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     verdict, panic, page = triage.verdict, triage.panic, triage.page
     errors = error_rows(triage)
-    yield "At a glance", _glance(triage, errors)
+    yield (
+        "At a glance",
+        "\n".join(f"- **{label}**: {prose(value)}" for label, value in glance(triage, errors)),
+    )
     yield (
         "What to do",
         "\n".join(f"1. {with_commands(action)}" for action in triage.actions[:_ROWS]),
@@ -124,24 +127,6 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
         yield "Exception syndrome", _register(syndrome)
     for index, row in enumerate(errors[:_ROWS], 1):
         yield f"Hardware record {index} of {len(errors)}", _record(row)
-
-
-def _glance(triage: Triage, errors: list[ErrorRow]) -> str:
-    page, panic, dimm = triage.page, triage.panic, triage.dimm
-    owner = page and page.owner
-    rows = (
-        ("Page", page and words.page_line(page)),
-        ("Owner", owner and words.owner_line(owner)),
-        ("Object", owner and owner.object and words.object_line(owner.object)),
-        ("Kernel said", words.kernel_words(triage)),
-        ("Hardware", record_line(errors[0]) if errors else None),
-        ("DIMM", dimm and dimm_line(dimm)),
-        ("Crash", panic and (panic.message or "no message")),
-        ("Crashed", panic and words.crash_place(panic)),
-        ("Host", words.host_line(triage.dump)),
-        ("Dump", words.dump_line(triage.dump)),
-    )
-    return "\n".join(f"- **{label}**: {prose(value)}" for label, value in rows if value)
 
 
 def _timeline(triage: Triage) -> list[tuple[str, str, str]]:

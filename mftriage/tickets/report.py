@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mftriage.model import HardwareError, Triage
 from mftriage.render import words
-from mftriage.render.dimm import dimm_line, part
+from mftriage.render.dimm import part
+from mftriage.render.glance import glance
 from mftriage.render.hardware import (
     ErrorRow,
     corrected_line,
     error_rows,
     record_facts,
-    record_line,
 )
 from mftriage.tickets.document import (
     Block,
@@ -115,7 +115,7 @@ def _all(triage: Triage) -> Iterator[tuple[str, *tuple[Block, ...]]]:
     verdict, panic, page = triage.verdict, triage.panic, triage.page
     errors = error_rows(triage)
     found = part(triage)
-    yield "At a glance", _glance(triage, errors)
+    yield "At a glance", Items(tuple(glance(triage, errors)))
     yield "What to do", Steps(triage.actions[:_ROWS])
     if found:
         sure = f" How sure: {found.sure}." if found.sure else ""
@@ -175,23 +175,6 @@ def _all(triage: Triage) -> Iterator[tuple[str, *tuple[Block, ...]]]:
     )
     facts = [*words.host_facts(triage), *words.dump_facts(triage.dump)]
     yield "Host", Items(tuple(facts), code=True)
-
-
-def _glance(triage: Triage, errors: list[ErrorRow]) -> Items:
-    page, panic, dimm = triage.page, triage.panic, triage.dimm
-    owner = page and page.owner
-    rows = (
-        ("Page", page and words.page_line(page)),
-        ("Owner", owner and words.owner_line(owner)),
-        ("Object", owner and owner.object and words.object_line(owner.object)),
-        ("Kernel said", words.kernel_words(triage)),
-        ("Hardware", record_line(errors[0]) if errors else None),
-        ("DIMM", dimm and dimm_line(dimm)),
-        ("Crash", panic and (panic.message or "no message")),
-        ("Crashed", panic and words.crash_place(panic)),
-        ("Host", words.host_line(triage.dump)),
-    )
-    return Items(tuple((label, value) for label, value in rows if value))
 
 
 def _errors(errors: list[ErrorRow]) -> Table:

@@ -71,6 +71,13 @@ def test_a_capsule_is_the_same_crash_as_its_dump() -> None:
     assert crash_id(X86_SYSCTL_PANIC) != crash_id(ARM64_GHES)
 
 
+def test_a_crash_is_the_same_where_more_is_read_of_it() -> None:
+    more = replace(X86_SYSCTL_PANIC, hardware_errors=ARM64_GHES.hardware_errors)
+    assert crash_id(more) == crash_id(X86_SYSCTL_PANIC)
+    alone = replace(X86_SYSCTL_PANIC, panic=None, dump=replace(ARM64_GHES.dump, crash_time=None))
+    assert crash_id(alone) != crash_id(replace(alone, memory_failures=()))
+
+
 @pytest.mark.parametrize("hidden", [True, False])
 @given(text=st.text())
 def test_a_mark_is_found_behind_any_text(hidden: bool, text: str) -> None:

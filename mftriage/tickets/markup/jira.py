@@ -13,17 +13,14 @@ from mftriage.tickets.document import (
     Table,
     pieces,
 )
-from mftriage.tickets.markup.entities import LONGEST, escaped, kept_open
+from mftriage.tickets.markup.wiki import LONGEST, escaped, kept_open, laid_out
 
 __all__ = ["write"]
 
 
 def write(document: Document) -> str:
     """Return the document in Jira's wiki markup."""
-    parts = [f"h2. {document.heading}", *map(_block, document.lead)]
-    for section in document.sections:
-        parts += [f"h3. {section.heading}", *map(_block, section.blocks)]
-    return "\n\n".join([*parts, *map(_block, document.tail)])
+    return laid_out(document, _block)
 
 
 def _block(block: Block) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from mftriage.tickets.document import Block, Document, Items, Lines, Paragraph, Steps, Table
-from mftriage.tickets.markup.entities import escaped, kept_open
+from mftriage.tickets.markup.wiki import escaped, kept_open, laid_out
 
 __all__ = ["write"]
 
 
 def write(document: Document) -> str:
     """Return the document as Textile."""
-    parts = [f"h2. {document.heading}", *map(_block, document.lead)]
-    for section in document.sections:
-        parts += [f"h3. {section.heading}", *map(_block, section.blocks)]
-    return "\n\n".join([*parts, *map(_block, document.tail)])
+    return laid_out(document, _block)
 
 
 def _block(block: Block) -> str:

@@ -1,4 +1,4 @@
-"""Escaping by character references, for the wiki markups: no rule of theirs looks into one.
+"""What the wiki markups share: headings, and character references, which no rule of theirs looks into.
 
 Jira's wiki markup and Redmine's Textile both leave ``&#123;`` alone until the browser shows it, while a
 backslash means something else in each place where it may stand.
@@ -7,10 +7,12 @@ backslash means something else in each place where it may stand.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from mftriage.render.words import clip, visible
+from mftriage.tickets.document import Block, Document
 
-__all__ = ["LONGEST", "escaped", "kept_open"]
+__all__ = ["LONGEST", "escaped", "kept_open", "laid_out"]
 
 LONGEST = 1000  # characters of one string out of a dump
 
@@ -27,6 +29,14 @@ _TOKEN = re.compile(
     | .""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+def laid_out(document: Document, block: Callable[[Block], str]) -> str:
+    """Return the document with its headings; ``block`` writes what stands under them."""
+    parts = [f"h2. {document.heading}", *map(block, document.lead)]
+    for section in document.sections:
+        parts += [f"h3. {section.heading}", *map(block, section.blocks)]
+    return "\n\n".join([*parts, *map(block, document.tail)])
 
 
 def escaped(text: str) -> str:
