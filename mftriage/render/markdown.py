@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mftriage.model import CorrectedErrors, DecodedRegister, Triage
+from mftriage.model import DecodedRegister, Triage
 from mftriage.render import words
 from mftriage.render.dimm import dimm_line, part
 from mftriage.render.hardware import (
     ErrorRow,
     corrected_line,
     error_rows,
+    history_line,
     record_facts,
     record_line,
 )
@@ -79,7 +80,8 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     )
     yield "Which part", _part(triage)
     yield "Hardware errors", _errors(errors)
-    yield "Corrected errors", _corrected(triage.corrected_errors)
+    yield "Corrected errors", _lines([corrected_line(c) for c in triage.corrected_errors])
+    yield "The host's history", _lines([history_line(past) for past in triage.history])
     yield "Evidence", table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
     yield (
         "Against it",
@@ -189,8 +191,8 @@ def _errors(errors: list[ErrorRow]) -> str:
     return table(heads, rows, *["prose"] * len(heads))
 
 
-def _corrected(entries: tuple[CorrectedErrors, ...]) -> str:
-    lines = [f"- {_prose(corrected_line(entry))}" for entry in entries[:_ROWS]]
+def _lines(entries: list[str]) -> str:
+    lines = [f"- {_prose(entry)}" for entry in entries[:_ROWS]]
     more = len(entries) - _ROWS
     return "\n".join([*lines, *([f"- … and {more} places more"] if more > 0 else [])])
 
