@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fuzz refresh lab-check lab-smoke bench bench-batch bench-fleet clean
+.PHONY: demo test tickets-redmine check fuzz refresh lab-check lab-smoke bench bench-batch bench-fleet clean
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -23,6 +23,13 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -q
+
+# The ticket tests on a real Redmine: Debian's package, in a folder of its own.
+tickets-redmine: $(VENV)/ready
+	@dpkg -s redmine puma >/dev/null 2>&1 || \
+	  BUNDLER_VERSION=2.3.15 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    redmine redmine-sqlite puma sqlite3
+	MFTRIAGE_REDMINE=1 $(BIN)/python -m pytest -q tests/tickets/test_redmine.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from drgn import FaultError
 
@@ -51,6 +52,14 @@ def write(analysis: Analysis, path: Path, *, lean: bool = False, force: bool = F
         ),
         force=force,
     )
+
+
+def content(analysis: Analysis, *, lean: bool = False) -> bytes:
+    """Return the capsule of ``analysis`` as an ELF core in zstd: what is attached to a ticket."""
+    with TemporaryDirectory(prefix="mftriage-") as folder:
+        path = Path(folder, "capsule.elf.zst")
+        write(analysis, path, lean=lean)
+        return path.read_bytes()
 
 
 def _table_pfns(kernel: Kernel) -> set[int]:

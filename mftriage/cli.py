@@ -199,6 +199,17 @@ def batch(
     symbols: SymbolsOption = None,
     scan_seconds: ScanOption = 10.0,
     fail_on: FailOnOption = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            "--attach",
+            metavar="SYSTEM:TARGET",
+            help="Put new results that blame memory, and are sure, on tickets.",
+        ),
+    ] = None,
+    attach_most: Annotated[
+        int, typer.Option("--attach-most", min=0, help="The most tickets of one run.")
+    ] = 20,
     redact: RedactOption = False,
     redact_map: RedactMapOption = None,
 ) -> None:
@@ -213,6 +224,13 @@ def batch(
         redact_map = out / "redact-map"
     if redact_map is not None and capsules:
         raise _unmasked("--capsules")
+    target = None
+    if attach is not None:
+        from mftriage.tickets.deliver import check_batch, deliver_new
+        from mftriage.tickets.target import parse
+
+        target = parse(attach)
+        check_batch(target, os.environ)
     named = None if redact_map is None else str(redact_map.absolute())
     plan = fleet.Plan(
         fleet.Settings(symbols, scan_seconds, capsules, named),
@@ -226,6 +244,9 @@ def batch(
     terminal = sys.stderr is not None and sys.stderr.isatty()
     summary = fleet.run(source, out, plan, progress.Progress(_tell, terminal))
     _print(progress.summary_text(summary, out))
+    if target is not None:
+        for line in deliver_new(summary.reports, target, os.environ, most=attach_most):
+            _print(line)
     if any(_fails(fail_on, verdict) for verdict in summary.verdicts):
         raise typer.Exit(1)
     if summary.all["failed"]:
@@ -367,6 +388,64 @@ def convert(
         ) from error
     wanted = _formats(formats, output)
     _emit(_redacted(from_json(text), redact, redact_map), wanted, output, force)
+
+
+@app.command()
+def attach(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRIAGE.json|VMCORE", readable=False, help="A saved JSON result, or a dump."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="SYSTEM:TARGET", help="The ticket or project: github:OWNER/REPO#12."
+        ),
+    ],
+    capsule: Annotated[
+        bool, typer.Option("--capsule", help="Attach the evidence capsule too; needs the dump.")
+    ] = False,
+    lean: LeanOption = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Only change what is there; add nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+    ] = False,
+    symbols: SymbolsOption = None,
+    scan_seconds: ScanOption = 10.0,
+    redact: RedactOption = False,
+    redact_map: RedactMapOption = None,
+) -> None:
+    """Put the report on a ticket, once, with the evidence attached."""
+    from mftriage.tickets.attach import parcel
+    from mftriage.tickets.deliver import check, deliver, saved
+    from mftriage.tickets.target import parse
+
+    if capsule and (redact or redact_map is not None):
+        raise _unmasked("--capsule")
+    target = parse(to)
+    check(target, os.environ)
+    triage, evidence = saved(path), None
+    if triage is not None and capsule:
+        raise UsageError("a saved result has no memory for a capsule", "name the dump instead")
+    if triage is None:
+        from mftriage.triage import analyze as run
+
+        analysis = run(path, vmlinux=symbols, scan_seconds=scan_seconds, progress=_progress)
+        try:
+            triage = analysis.triage
+            if capsule:
+                from mftriage.capsule import content
+
+                evidence = content(analysis, lean=lean)
+        finally:
+            analysis.close()
+    sent = parcel(_redacted(triage, redact, redact_map), evidence)
+    for line in deliver(sent, target, os.environ, update_only=update, dry_run=dry_run):
+        _print(line)
 
 
 @app.command()

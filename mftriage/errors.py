@@ -36,3 +36,9 @@ class SymbolsError(MftriageError):
     """The symbols that the user named can't be used (exit 2)."""
 
     exit_code = 2
+
+
+class TicketError(MftriageError):
+    """A ticket system refused, or could not be reached (exit 5)."""
+
+    exit_code = 5

@@ -160,7 +160,7 @@ def repeatable(command: str) -> bool:
     return bool(
         re.fullmatch(r"mftriage [^|&;<>$]*", command)
         and not re.search(r" (-o|--out|--output|--capsule|--force)\b", command)
-        and not re.match(r"mftriage (analyze|convert|capsule) (?!fixtures/|reports/)", command)
+        and not re.match(r"mftriage (analyze|attach|convert|capsule) (?!fix|reports/)", command)
     )
 
 

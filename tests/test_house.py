@@ -69,6 +69,11 @@ def test_only_the_fleet_knows_pandas(source: Path) -> None:
 
 
 @each_source
+def test_only_the_tickets_know_http(source: Path) -> None:
+    assert room(source) == "tickets" or not {n.split(".")[0] for n in imports(source)} & {"httpx"}
+
+
+@each_source
 def test_data_goes_one_way(source: Path) -> None:
     """source, Dump, Facts, Verdict, Triage, renderers: nobody looks ahead of himself."""
     layers = {
@@ -78,6 +83,7 @@ def test_data_goes_one_way(source: Path) -> None:
         "records": ("dump", "symbols", "kernel", "verdict", "render", "triage"),
         "verdict": ("dump", "symbols", "kernel", "records", "render", "triage"),
         "render": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
+        "tickets": ("dump", "symbols", "kernel", "records", "verdict", "triage", "facts"),
         "registers": (
             "dump",
             "symbols",
@@ -265,7 +271,7 @@ CAPSULE = str(FIXTURES / "x86_64-dentry" / "capsule.elf.zst")
         (("explain",), {"drgn", "jinja2", "pandas"}),
         (("fleet", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
         (("fleet", "prune", "--help"), {"drgn", "jinja2", "pandas", "pyarrow", "zstandard"}),
-        (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic"}),
+        (("analyze", CAPSULE), {"jinja2", "pandas", "pydantic", "httpx"}),
         (("analyze", CAPSULE, "-f", "json"), {"jinja2", "pandas", "pydantic", "elftools"}),
     ],
     ids=lambda value: " ".join(Path(a).name for a in value) if isinstance(value, tuple) else "",

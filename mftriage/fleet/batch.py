@@ -49,13 +49,15 @@ class Plan:
 class Summary:
     """What a batch did: ``new`` counts by status what this run found out, ``all`` what stands now.
 
-    ``failed`` are those of this run, ``left`` the number that ``limit`` left for the next.
+    ``failed`` are those of this run, ``left`` the number that ``limit`` left for the next;
+    ``reports`` are the results in JSON that this run wrote.
     """
 
     new: Counter[str] = field(default_factory=Counter)
     all: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     failed: list[Known] = field(default_factory=list)
+    reports: list[Path] = field(default_factory=list)
     left: int = 0
 
 
@@ -258,6 +260,8 @@ class _Batch:
         self._summary.new[known.status] += 1
         if known.status == "failed":
             self._summary.failed.append(known)
+        if known.verdict is not None:
+            self._summary.reports.append(self._layout.artifact(key, ".json"))
         return known
 
     def _summed(self) -> Summary:

@@ -1,6 +1,6 @@
 """The report for a ticket, in the Markdown that GitHub and GitLab share.
 
-Strings of a dump get in through two functions: ``_prose`` for sentences and ``_code`` for values.
+Strings of a dump get in through two functions: ``prose`` for sentences and ``code`` for values.
 Neither lets a mention, a reference, a link, an image, HTML or a table's end through.  The only HTML is
 what folds a record away (``<details>``), and none of its words come from a dump.
 """
@@ -38,8 +38,9 @@ _PLAIN = re.compile(
         [)"'.,;:%?!]*               # closing""",
     re.VERBOSE,
 )
-# Plain to look at, but GitHub or GitLab makes a link of it: www.example.com, GH-12, CVE-2026-1.
-_REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d")
+# Plain to look at, but GitHub, GitLab or Redmine makes a link of it: www.example.com, GH-12,
+# CVE-2026-1, a commit or a revision (r12).
+_REFERENCE = re.compile(r"(?i)www\.|[a-z]{2}-\d|^\W*(?:r\d+|[0-9a-f]{7,40})\W*$")
 _LIST_ITEM = re.compile(r"\d+[.)]")
 _MARKS = frozenset("-—…→←")
 _CLOSING = ").,;:"
@@ -49,7 +50,7 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
     """Return the report as Markdown of at most 60,000 characters; the options mean nothing here."""
     verdict = triage.verdict
     tail = _footer(triage)
-    summary = _prose(verdict.summary)
+    summary = prose(verdict.summary)
     report = (
         f"## {words.VERDICTS[verdict.kind].title}\n\n"
         + (f"**{summary}**\n\n" if summary else "")
@@ -76,7 +77,7 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     yield "At a glance", _glance(triage, errors)
     yield (
         "What to do",
-        "\n".join(f"1. {_with_commands(action)}" for action in triage.actions[:_ROWS]),
+        "\n".join(f"1. {with_commands(action)}" for action in triage.actions[:_ROWS]),
     )
     yield "Which part", _part(triage)
     yield "Hardware errors", _errors(errors)
@@ -119,7 +120,7 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     )
     yield "Host", _facts([*words.host_facts(triage), *words.dump_facts(triage.dump)])
     trace = panic.trace if panic else ()
-    yield "Stack", _fence(f"{words.frame(one)}  {one.source or ''}".rstrip() for one in trace)
+    yield "Stack", fence(f"{words.frame(one)}  {one.source or ''}".rstrip() for one in trace)
     syndrome = panic and panic.decoded_syndrome
     if syndrome:
         yield "Exception syndrome", _register(syndrome)
@@ -142,7 +143,7 @@ def _glance(triage: Triage, errors: list[ErrorRow]) -> str:
         ("Host", words.host_line(triage.dump)),
         ("Dump", words.dump_line(triage.dump)),
     )
-    return "\n".join(f"- **{label}**: {_prose(value)}" for label, value in rows if value)
+    return "\n".join(f"- **{label}**: {prose(value)}" for label, value in rows if value)
 
 
 def _timeline(triage: Triage) -> list[tuple[str, str, str]]:
@@ -167,11 +168,11 @@ def _part(triage: Triage) -> str:
     if found is None:
         return ""
     sure = f" How sure: {found.sure}." if found.sure else ""
-    candidates = "\n".join(f"- {_code(name)}" for name in found.candidates[:_ROWS])
+    candidates = "\n".join(f"- {code(name)}" for name in found.candidates[:_ROWS])
     return "\n\n".join(
         filter(
             None,
-            (f"**{_code(found.name)}** {_prose(found.how)}{sure}", candidates, _facts(found.facts)),
+            (f"**{code(found.name)}** {prose(found.how)}{sure}", candidates, _facts(found.facts)),
         )
     )
 
@@ -192,7 +193,7 @@ def _errors(errors: list[ErrorRow]) -> str:
 
 
 def _lines(entries: list[str]) -> str:
-    lines = [f"- {_prose(entry)}" for entry in entries[:_ROWS]]
+    lines = [f"- {prose(entry)}" for entry in entries[:_ROWS]]
     more = len(entries) - _ROWS
     return "\n".join([*lines, *([f"- … and {more} places more"] if more > 0 else [])])
 
@@ -203,7 +204,7 @@ def _record(row: ErrorRow) -> str:
     parts = [_facts([("origin", row.source), *record_facts(record)])]
     parts += [_register(register) for register in record.decoded]
     if record.raw:
-        parts.append(_fence(record.raw))
+        parts.append(fence(record.raw))
     return _folded("All that the record says", "\n\n".join(filter(None, parts)))
 
 
@@ -215,17 +216,17 @@ def _folded(summary: str, body: str) -> str:
 def _register(register: DecodedRegister) -> str:
     rows = [(f.bits, f.name or "", f.value, f.meaning or "") for f in register.fields]
     heads = ("Bits", "Name", "Value", "Meaning")
-    title = f"{_code(register.register)} is {_code(register.value)}, by {_prose(register.source)}:"
+    title = f"{code(register.register)} is {code(register.value)}, by {prose(register.source)}:"
     return f"{title}\n\n{table(heads, rows)}" if rows else title
 
 
 def _footer(triage: Triage) -> str:
-    signature = f", signature {_code(triage.signature)}" if triage.signature else ""
-    return f"\nMade by {_code(triage.tool.name)} {_code(triage.tool.version)}{signature}\n"
+    signature = f", signature {code(triage.signature)}" if triage.signature else ""
+    return f"\nMade by {code(triage.tool.name)} {code(triage.tool.version)}{signature}\n"
 
 
 def _facts(rows: words.Facts) -> str:
-    return "\n".join(f"- {label}: {_code(value)}" for label, value in rows)
+    return "\n".join(f"- {label}: {code(value)}" for label, value in rows)
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) -> str:
@@ -236,9 +237,9 @@ def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], *kinds: str) 
     rows = list(rows)
     if not rows:
         return ""
-    writers = [_code if kind == "code" else _prose for kind in kinds] or [
-        *[_code] * (len(heads) - 1),
-        _prose,
+    writers = [code if kind == "code" else prose for kind in kinds] or [
+        *[code] * (len(heads) - 1),
+        prose,
     ]
     lines = [heads, ("---",) * len(heads)]
     for row in rows[:_ROWS]:
@@ -253,29 +254,29 @@ def _cell(markdown: str) -> str:
     return markdown.replace("|", "¦")
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """Return a sentence with every word that is not plain in a code span."""
     text = words.clip(words.visible(text), _LONGEST)
     parts = text.split()
     # As the first word, "1." or "-" would start a list.
-    lead = [_code(word) for word in parts[:1] if word in _MARKS or _LIST_ITEM.fullmatch(word)]
+    lead = [code(word) for word in parts[:1] if word in _MARKS or _LIST_ITEM.fullmatch(word)]
     return " ".join([*lead, *map(_word, parts[len(lead) :])])
 
 
-def _with_commands(text: str) -> str:
+def with_commands(text: str) -> str:
     """Return a sentence with what stands between its back-ticks as code spans."""
     pieces = words.clip(words.visible(text), _LONGEST).split("`")
     if not len(pieces) % 2:  # one that has no partner
-        return _prose(text)
+        return prose(text)
     made = ""
     for at, piece in enumerate(pieces):
         if at % 2:
-            made += f" {_code(piece)}" if made else _code(piece)
+            made += f" {code(piece)}" if made else code(piece)
             continue
         rest = piece.lstrip(_CLOSING) if at else piece
         made += piece[: len(piece) - len(rest)]  # what follows a command closely
-        prose = _prose(rest)
-        made += f" {prose}" if made and prose else prose
+        sentence = prose(rest)
+        made += f" {sentence}" if made and sentence else sentence
     return made
 
 
@@ -283,10 +284,10 @@ def _word(word: str) -> str:
     if word in _MARKS or (_PLAIN.fullmatch(word) and not _REFERENCE.search(word)):
         return word
     bare = word.rstrip(".,;:")
-    return _code(bare) + word[len(bare) :] if bare else _code(word)
+    return code(bare) + word[len(bare) :] if bare else code(word)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return ``text`` as a code span, whatever back-ticks it has."""
     text = words.clip(words.visible(text), _LONGEST)
     if not text.strip():
@@ -296,7 +297,7 @@ def _code(text: str) -> str:
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
-def _fence(lines: Iterable[str]) -> str:
+def fence(lines: Iterable[str]) -> str:
     """Return lines of a log as a fenced block that nothing inside can end."""
     lines = [words.clip(words.visible(line), _LONGEST) for line in lines]
     if not lines:
