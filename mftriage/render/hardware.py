@@ -16,6 +16,7 @@ from mftriage.model import (
     Location,
     MceRegisters,
     MemoryFailure,
+    PastErrors,
     Severity,
     Triage,
 )
@@ -355,8 +356,39 @@ def corrected_line(entry: CorrectedErrors) -> str:
             counted,
             entry.same and f"all in the same {_listed(entry.same)}",
             entry.scattered and f"scattered over {_listed([f'{s}s' for s in entry.scattered])}",
+            entry.on_failed and f"on the {_listed(entry.on_failed)} that failed",
+            entry.source == "rasdaemon" and _by_rasdaemon(entry.first_time, entry.last_time),
         )
     )
+
+
+_PAST = {
+    "uncorrected": "uncorrected memory error",
+    "deferred": "deferred memory error",
+    "fatal": "fatal memory error",
+    "memory-failure": "memory failure",
+    "other": "error of another part",
+}
+
+
+def history_line(entry: PastErrors) -> str:
+    """Return errors that the host had before, by its own database, in words."""
+    counted = words.count(entry.count, _PAST[entry.kind])
+    return f"{entry.place or 'place not known'}: " + ", ".join(
+        given(
+            counted,
+            entry.text,
+            entry.on_failed and f"on the {_listed(entry.on_failed)} that failed",
+            _by_rasdaemon(entry.first_time, entry.last_time),
+        )
+    )
+
+
+def _by_rasdaemon(first: str | None, last: str | None) -> str:
+    if last is None:
+        return "by rasdaemon"
+    when = f"on {last}" if first in (None, last) else f"from {first} to {last}"
+    return f"{when}, by rasdaemon"
 
 
 def _listed(names: Iterable[str]) -> str:

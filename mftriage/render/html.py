@@ -14,7 +14,7 @@ from markupsafe import Markup
 from mftriage.model import Triage
 from mftriage.render import words
 from mftriage.render.dimm import part
-from mftriage.render.hardware import corrected_line, error_rows, record_facts
+from mftriage.render.hardware import corrected_line, error_rows, history_line, record_facts
 from mftriage.render.pagemap import LINE, PageMap, page_map
 
 # Rows of one table, and records in full.  The JSON has everything.
@@ -70,6 +70,7 @@ def render(triage: Triage, *, color: bool = False, width: int = 100) -> str:
         errors=error_rows(triage),
         record_facts=record_facts,
         corrected_line=corrected_line,
+        history_line=history_line,
         with_commands=_with_commands,
         most=_ROWS,
         most_records=_RECORDS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mftriage.model import CorrectedErrors, DecodedRegister, Triage
+from mftriage.model import DecodedRegister, Triage
 from mftriage.render import words
 from mftriage.render.dimm import part
 from mftriage.render.glance import glance
@@ -18,6 +18,7 @@ from mftriage.render.hardware import (
     ErrorRow,
     corrected_line,
     error_rows,
+    history_line,
     record_facts,
 )
 
@@ -83,7 +84,8 @@ def _sections(triage: Triage) -> Iterable[tuple[str, str]]:
     )
     yield "Which part", _part(triage)
     yield "Hardware errors", _errors(errors)
-    yield "Corrected errors", _corrected(triage.corrected_errors)
+    yield "Corrected errors", _lines([corrected_line(c) for c in triage.corrected_errors])
+    yield "The host's history", _lines([history_line(past) for past in triage.history])
     yield "Evidence", table(("Rule", "For"), [(row.rule, row.fact) for row in verdict.evidence])
     yield (
         "Against it",
@@ -175,8 +177,8 @@ def _errors(errors: list[ErrorRow]) -> str:
     return table(heads, rows, *["prose"] * len(heads))
 
 
-def _corrected(entries: tuple[CorrectedErrors, ...]) -> str:
-    lines = [f"- {prose(corrected_line(entry))}" for entry in entries[:_ROWS]]
+def _lines(entries: list[str]) -> str:
+    lines = [f"- {prose(entry)}" for entry in entries[:_ROWS]]
     more = len(entries) - _ROWS
     return "\n".join([*lines, *([f"- … and {more} places more"] if more > 0 else [])])
 

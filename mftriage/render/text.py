@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mftriage.model import Owner, Triage
 from mftriage.render import words
 from mftriage.render.dimm import dimm_line
-from mftriage.render.hardware import corrected_line, error_rows, record_line
+from mftriage.render.hardware import corrected_line, error_rows, history_line, record_line
 from mftriage.render.pagemap import PageMap, page_map
 
 LINES = 25
@@ -77,6 +77,7 @@ def _rows(triage: Triage, width: int) -> list[_Block]:
         _Block("hardware", records, 2, 4),
         _Block("DIMM", [dimm_line(triage.dimm)] if triage.dimm else [], 1, 2, _BOLD),
         _Block("corrected", [corrected_line(c) for c in triage.corrected_errors], 0, 2),
+        _Block("history", [history_line(past) for past in triage.history], 0, 2),
         _Block("crash", [panic.message or "no message"] if panic else [], 1, 2, _BOLD),
         _Block("", [words.crash_place(panic)] if panic else [], 1, 1),
         _Block("", [words.stack(panic)] if panic else [], 1, 1),

@@ -11,6 +11,7 @@ from mftriage.model import (
     MemoryFailure,
     NotChecked,
     Panic,
+    PastErrors,
     PoisonedPage,
     Task,
     TimelineEntry,
@@ -25,6 +26,18 @@ FULL: Triage = replace(
     not_checked=X86_SYSCTL_PANIC.not_checked,
     memory_failures=ARM64_GHES.memory_failures + UNRELATED_SYSRQ.memory_failures,
     hardware_errors=ARM64_GHES.hardware_errors + X86_SYSCTL_PANIC.hardware_errors,
+    history=(
+        PastErrors(
+            source="rasdaemon",
+            kind="uncorrected",
+            count=3,
+            place="DIMM_A1",
+            first_time="2026-10-01T00:00:00Z",
+            last_time="2026-11-01T00:00:00Z",
+            text="multi-bit ECC",
+            on_failed=("dimm", "row"),
+        ),
+    ),
 )
 
 

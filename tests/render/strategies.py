@@ -53,7 +53,7 @@ HOSTILE = (
     "漢字" * 40,
     "e\u0301" * 20,
     "x" * 300,
-    "word " * 80,
+    "word " * 70,
 )
 
 TEXT = st.one_of(

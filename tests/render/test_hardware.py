@@ -14,6 +14,7 @@ from mftriage.model import (
     Location,
     MceRegisters,
     MemoryFailure,
+    PastErrors,
     RecordDimm,
     Task,
     Triage,
@@ -21,7 +22,8 @@ from mftriage.model import (
 from mftriage.registers import of_record
 from mftriage.render import render
 from mftriage.render.dimm import part
-from mftriage.render.hardware import ErrorRow, corrected_line, error_rows
+from mftriage.render.hardware import ErrorRow, corrected_line, error_rows, history_line
+from tests.render.full import FULL
 from tests.render.samples import SAMPLES, X86_SYSCTL_PANIC
 
 PFN = 0x1741
@@ -223,3 +225,13 @@ def test_no_part_is_looked_for_after_a_simulated_failure() -> None:
     assert part(triage(error(), hw_memory_failure=False)) is None
     # false as well where no failure was handled at all
     assert part(triage(error(), hw_memory_failure=False, memory_failures=())) is not None
+
+
+def test_the_host_s_history_in_words() -> None:
+    (past,) = FULL.history
+    said = "DIMM_A1: 3 uncorrected memory errors, multi-bit ECC, on the dimm and row that failed, from 2026-10-01T00:00:00Z to 2026-11-01T00:00:00Z, by rasdaemon"
+    assert history_line(past) == said
+    bare = PastErrors(source="rasdaemon", kind="other", count=1)
+    assert history_line(bare) == "place not known: 1 error of another part, by rasdaemon"
+    for fmt in ("markdown", "html"):
+        assert "3 uncorrected memory errors" in render(FULL, fmt)
