@@ -78,9 +78,9 @@ def fingerprint(triage: Triage) -> str:
 def crash_id(triage: Triage) -> str:
     """Return what tells one crash from another, the same for a dump and for its capsule."""
     panic = triage.panic
-    panic = triage.panic.time if triage.panic else None
-    of: list[object] = [_host(triage), triage.dump.crash_time, triage.dump.build_id, panic]
-    if triage.dump.crash_time is None and panic is None:
+    died = triage.panic.time if triage.panic else None
+    of: list[object] = [_host(triage), triage.dump.crash_time, triage.dump.build_id, died]
+    if triage.dump.crash_time is None and died is None:
         # Not otherwise: a later mftriage may read more of them out of the same dump.
         of += [[failure.time, failure.pfn] for failure in triage.memory_failures]
         of += [[record.time, record.physical_address] for record in triage.hardware_errors]
