@@ -77,7 +77,6 @@ def fingerprint(triage: Triage) -> str:
 
 def crash_id(triage: Triage) -> str:
     """Return what tells one crash from another, the same for a dump and for its capsule."""
-    panic = triage.panic
     died = triage.panic.time if triage.panic else None
     of: list[object] = [_host(triage), triage.dump.crash_time, triage.dump.build_id, died]
     if triage.dump.crash_time is None and died is None:
