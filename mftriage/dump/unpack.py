@@ -169,6 +169,8 @@ def _decompressed(result: Unpacked, kind: str, progress: Progress) -> Iterator[t
         # lzma.LZMAError, zlib.error and zstandard.ZstdError share no base class but Exception.
         if type(error).__name__ not in {"LZMAError", "error", "ZstdError"}:
             raise
+        if "not enough memory" in str(error) or "Error -4 " in str(error):  # Z_MEM_ERROR
+            raise MemoryError from error
         result.whole = False
 
 

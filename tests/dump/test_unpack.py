@@ -247,3 +247,18 @@ def test_only_our_errors(name: str, changes: list[tuple[int, int]], percent: int
         unpacked(damaged).file.close()
     except MftriageError as error:
         assert error.exit_code == 3
+
+
+def test_memory_that_runs_out_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole dump would be told to be cut."""
+
+    class Starved:
+        def __init__(self, **_: object) -> None: ...
+
+        def stream_reader(self, *_: object, **__: object) -> object:
+            raise zstandard.ZstdError("zstd decompress error: Allocation error : not enough memory")
+
+    packed = WRAPPERS["zst"](DATA)
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", Starved)
+    with pytest.raises(MemoryError):
+        unpacked(packed)
