@@ -24,12 +24,18 @@ with atheris.instrument_imports(include=["mftriage"]):
     from mftriage.log import TextLog, split_boots
     from mftriage.model import HardwareError
     from mftriage.records import log_records
-    from mftriage.records.crash import crash_from_log, crash_registers
+    from mftriage.records.crash import crash_from_log, crash_line, crash_registers
     from mftriage.records.digest import Digest
-    from mftriage.records.faults import held_addresses, table_ties, touched_by
+    from mftriage.records.faults import (
+        held_addresses,
+        no_bad_cell,
+        reported,
+        table_ties,
+        touched_by,
+    )
     from mftriage.records.gaps import gaps
     from mftriage.records.injection import mark_injected
-    from mftriage.records.memory_failure import memory_failures, page_requests
+    from mftriage.records.memory_failure import marked_after, memory_failures, page_requests
     from mftriage.records.page_size import addressed, arch_of, page_size_of
     from mftriage.symbols.btf import Btf
     from mftriage.symbols.extract import DAMAGED
@@ -79,9 +85,11 @@ def logs(data: bytes) -> None:
         assert digest.left_out + len(digest.errors) == len(found)
         panic = crash_from_log(log)
         if panic is not None:
-            registers = crash_registers(log, panic)
+            registers = crash_registers(log)
             touched = touched_by(panic, registers, arch)
             held_addresses(panic, registers, touched)
+            no_bad_cell(panic, reported(panic, touched), registers)
+            marked_after(bare, log, crash_line(log))
             table_ties(registers, arch, [0x13B2], 4096)
 
 
