@@ -19,6 +19,7 @@ from mftriage.codec import _plain
 from mftriage.log import LogRecord
 from mftriage.model import HardwareError
 from mftriage.records import FORMATS, formats, log_records
+from mftriage.records.page_size import addressed
 from tests.craft import parse_text
 
 DATA = sorted((Path(__file__).parent / "data").glob("*.txt"))
@@ -135,3 +136,11 @@ def test_time_is_linear(path: Path) -> None:
     start = time.process_time()
     FORMATS[format_of(path)].decode(log)
     assert time.process_time() - start < 6
+
+
+def test_a_page_below_zero_is_none() -> None:
+    text = "EDAC MC0: 1 UE multi-bit ECC on unknown memory (node:0 page:-d offset:0x5080 grain:4096 - x)"
+    (record,), failed = log_records([LogRecord(1.0, 0, text)])
+    assert not failed and record.edac is not None
+    check(addressed(record, 65536))
+    assert (record.edac.page, addressed(record, 65536).physical_address) == (None, None)

@@ -231,6 +231,7 @@ def _decimal(text: str | None) -> int | None:
 
 def _hex(text: str) -> int | None:
     try:
-        return int(text, 16) if len(text) <= _MAX_DIGITS else None
+        value = int(text, 16) if len(text) <= _MAX_DIGITS else -1
     except ValueError:
         return None
+    return None if value < 0 else value  # "-d" is hexadecimal to int()
