@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mftriage.log import LogRecord
 from mftriage.model import Detail, EdacReport, HardwareError, Location, RecordDimm, hexed
@@ -82,9 +82,22 @@ def decode(log: Iterable[LogRecord]) -> tuple[HardwareError, ...]:
     return tuple(found)
 
 
-def _error(
-    record: LogRecord, controller: int, kind: str, count: int | None, rest: str
-) -> HardwareError:
+class _Rest(NamedTuple):
+    """What stands behind the count: read once, however often a storm says it."""
+
+    places: dict[str, str]
+    label: str | None
+    message: str | None
+    detail: str
+    location: dict[str, int]
+    details: tuple[Detail, ...] = ()
+    counted: int | None = None
+    address: int | None = None
+
+
+@lru_cache(maxsize=256)
+def _rest(rest: str) -> _Rest:
+    count: int | None = None
     old = _OLD.match(rest)
     label: str | None
     address: int | None = None
@@ -121,6 +134,14 @@ def _error(
         words = _words(detail)
         location = _location(pairs if before else [], words, detail.startswith("APEI"))
         details = [Detail(name=name, value=value) for name, value in words if name in _KEPT]
+    return _Rest(places, label, message, detail or "", location, tuple(details), count, address)
+
+
+def _error(
+    record: LogRecord, controller: int, kind: str, count: int | None, rest: str
+) -> HardwareError:
+    places, label, message, detail, location, details, told, address = _rest(rest)
+    count = count if told is None else told
     page = _hex(places.get("page") or "0")
     offset = _hex(places.get("offset") or "0")
     syndrome = _hex(places.get("syndrome") or "")
@@ -151,7 +172,7 @@ def _error(
             overflow=overflow,
             detail=detail[:_MAX_DETAIL] or None,
         ),
-        details=tuple(details),
+        details=details,
         raw=(record.text,),
     )
 
