@@ -247,7 +247,9 @@ def _site(kernel: Kernel, registers: Registers) -> int | None:
     start = kernel.address(registers.function) if registers.function else None
     if start is None:
         return None
-    site, code = start + registers.offset, registers.code[:_INSTRUCTION]
+    site = start + registers.offset
+    to_end = -site % kernel.dump.page_size or kernel.dump.page_size
+    code = registers.code[: min(_INSTRUCTION, to_end)]  # the next page may be missing for good
     try:
         return site if kernel.program.read(site, len(code)) == code else None
     except FaultError:

@@ -6,7 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -309,3 +311,34 @@ def test_what_is_a_url() -> None:
     assert shown("http://u:p@h/x\x1b") == "http://h/x\\x1b"
     with pytest.raises(UsageError):
         open_remote("s3://bucket")
+
+
+class Answer:
+    """What a store gives: these bytes, said to be of that range."""
+
+    meta: ClassVar[dict[str, object]] = {"size": 10, "e_tag": "x", "last_modified": datetime.now()}
+
+    def __init__(self, data: bytes, span: tuple[int, int]) -> None:
+        self._data, self.range = data, span
+
+    def bytes(self) -> bytes:
+        return self._data
+
+
+@pytest.mark.parametrize("wrong", [Answer(b"01234", (0, 10)), Answer(b"0123456789", (1, 11))])
+def test_each_answer_is_held_against_what_was_asked(wrong: Answer) -> None:
+    """Whatever the library that fetches it lets pass."""
+    answers = [wrong, Answer(b"0123456789", (0, 10))]
+
+    class Store:
+        def get(self, name: str, options: object) -> Answer:
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    meta = remote._meta(Answer.meta)
+    file = remote.RangeFile(Store(), "name", "s3://b/name", meta)  # type: ignore[arg-type]
+    assert file.pread(10, 0) == b"0123456789"
+    answers[:] = [wrong]
+    file = remote.RangeFile(Store(), "name", "s3://b/name", meta)  # type: ignore[arg-type]
+    with pytest.raises(DumpError, match="gives less"):
+        file.pread(10, 0)
+    assert file.failure is not None
